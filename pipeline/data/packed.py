@@ -1,0 +1,161 @@
+"""Packed files: many small files as a few large ones with an index, read at random through memory maps.
+
+A split `train` in a folder is `train-00000.bin`, `train-00001.bin`, ... (the files' own bytes, one after the other)
+and `train.index.npz` (key, label, pixel size, shard, offset and length of each). The index is written last, so a
+split either is there as a whole or is not there.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+_FIELDS = {
+    "label": np.int64,
+    "height": np.int32,
+    "width": np.int32,
+    "shard": np.int32,
+    "offset": np.int64,
+    "length": np.int64,
+}
+
+
+class PackWriter:
+    """Writes one split; use it in a `with` block. Nothing appears under its name unless the block ends well.
+
+    Args:
+        folder: where the split goes; made if needed.
+        split: its name.
+        shard_bytes: a shard is closed once it is this large.
+    """
+
+    def __init__(self, folder: Path, split: str, shard_bytes: int) -> None:
+        self.folder, self.split, self.shard_bytes = Path(folder), split, shard_bytes
+        self._keys: list[str] = []
+        self._rows: dict[str, list[int]] = {name: [] for name in _FIELDS}
+        self._shards: list[Path] = []
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: str, data: bytes, *, label: int = -1, height: int = 0, width: int = 0) -> None:
+        """Appends one file. `height` and `width` in pixels let a reader plan without decoding; 0 is unknown."""
+        if "\n" in key:
+            raise ValueError(f"key {key!r} holds a line break; expected a file name")
+        if self._file is None or self._file.tell() >= self.shard_bytes:
+            self._next_shard()
+        row = (label, height, width, len(self._shards) - 1, self._file.tell(), len(data))
+        for name, value in zip(_FIELDS, row, strict=True):
+            self._rows[name].append(value)
+        self._keys.append(key)
+        self._file.write(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_shard()
+        if kind is not None:
+            for temporary in self._shards:
+                temporary.unlink(missing_ok=True)
+            return
+        for number, temporary in enumerate(self._shards):
+            os.replace(temporary, self.folder / _shard_name(self.split, number))
+        index = self.folder / f".{self.split}.index.npz"
+        keys = np.frombuffer("\n".join(self._keys).encode(), np.uint8)
+        with open(index, "wb") as file:
+            np.savez(
+                file, keys=keys, **{name: np.array(self._rows[name], kind) for name, kind in _FIELDS.items()}
+            )
+            _sync(file)
+        os.replace(index, self.folder / f"{self.split}.index.npz")
+
+    def _next_shard(self) -> None:
+        self._close_shard()
+        self._shards.append(self.folder / f".{_shard_name(self.split, len(self._shards))}")
+        self._file = open(self._shards[-1], "wb")  # noqa: SIM115 - closed by __exit__
+
+    def _close_shard(self) -> None:
+        if self._file is not None:
+            _sync(self._file)
+            self._file.close()
+            self._file = None
+
+
+class Packed:
+    """One split for reading. Safe to share with forked and spawned workers.
+
+    Attributes: `keys` (list of names), `labels` (N,) int64, `sizes` (N, 2) height and width in pixels, 0 if unknown.
+
+    Raises:
+        FileNotFoundError: there is no such split; the message names those there are.
+        ValueError: a shard is shorter than the index says (a copy that was cut off).
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = Path(folder), split
+        path = self.folder / f"{split}.index.npz"
+        if not path.is_file():
+            there = sorted(p.name.removesuffix(".index.npz") for p in self.folder.glob("[!.]*.index.npz"))
+            raise FileNotFoundError(
+                f"no packed split {split!r} in {self.folder}; available: {', '.join(there) or 'none'}. "
+                "Run the prepare stage of this data set first"
+            )
+        with np.load(path) as index:
+            text = index["keys"].tobytes().decode()
+            self.labels, self._shard = index["label"], index["shard"]
+            self._offset, self._length = index["offset"], index["length"]
+            self.sizes = np.stack([index["height"], index["width"]], axis=1)
+        self.keys = text.split("\n") if len(self.labels) else []
+        self._positions: dict[str, int] = {}
+        self._maps: dict[int, mmap.mmap] = {}
+        self._check_shards()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, position: int) -> bytes:
+        """The bytes of the file at `position`, as they were packed."""
+        shard, offset = int(self._shard[position]), int(self._offset[position])
+        if shard not in self._maps:
+            with open(self.folder / _shard_name(self.split, shard), "rb") as file:
+                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[shard][offset : offset + int(self._length[position])]
+
+    def find(self, key: str) -> int:
+        """The position of the file named `key`."""
+        if not self._positions:
+            self._positions = {name: position for position, name in enumerate(self.keys)}
+        if key not in self._positions:
+            raise KeyError(f"no file {key!r} among the {len(self)} of split {self.split!r} in {self.folder}")
+        return self._positions[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maps": {}}  # a memory map cannot travel; the other process opens its own
+
+    def _check_shards(self) -> None:
+        for shard in np.unique(self._shard).tolist():
+            mine = self._shard == shard
+            wanted = int((self._offset[mine] + self._length[mine]).max())
+            path = self.folder / _shard_name(self.split, shard)
+            found = path.stat().st_size if path.is_file() else 0
+            if found < wanted:
+                raise ValueError(
+                    f"{path} holds {found} bytes; its index expects {wanted}. Copy or prepare it again"
+                )
+
+
+def _shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:05d}.bin"
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

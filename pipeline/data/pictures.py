@@ -1,0 +1,48 @@
+"""Decoding of image files as they are found in real data sets, by their content and not by their name."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+
+def decode(data: bytes) -> Image.Image:
+    """Reads an image of any mode as 8-bit RGB: greyscale, 16-bit, palette, with transparency, or CMYK.
+
+    Transparency is dropped and the orientation tag ignored, as is usual in the field.
+
+    Raises:
+        ValueError: the bytes are not a whole image; the message is the decoder's.
+    """
+    return to_rgb(open_whole(data))
+
+
+def open_whole(data: bytes) -> Image.Image:
+    """Opens an image and decodes all of its pixels, in the mode it has.
+
+    Raises:
+        ValueError: the bytes are not a whole image; the message is the decoder's.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken metadata, which the pixels do not depend on
+            image = Image.open(io.BytesIO(data))
+            image.load()
+    except Exception as error:  # broken files make the decoders raise nearly anything, SyntaxError included
+        raise ValueError(str(error).replace("<_io.BytesIO object at ", "<").partition(" <")[0]) from error
+    return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image to 8-bit RGB."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow would clip 16-bit values at 255, which turns such images white.
+        values = np.asarray(image, np.float64)
+        scale = 255 / 65535 if values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(values * scale + 0.5, 0, 255).astype(np.uint8))
+    elif image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

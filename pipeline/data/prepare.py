@@ -1,0 +1,64 @@
+"""Preparation of one data set of a study: its source is found by name, its options are checked, its files are packed."""
+
+import difflib
+import importlib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ConfigError, DataSpec
+
+
+def prepare(spec: DataSpec, work: Path, files: Path) -> dict[str, Any]:
+    """Writes a data set's packs.
+
+    Args:
+        spec: of the study.
+        work: for what is made on the way.
+        files: receives the packs.
+
+    Returns:
+        The manifest's `data`: name, source, splits with their counts, classes, rejects and notes.
+
+    Raises:
+        ConfigError: in the options, or in the data that they point to.
+    """
+    source = importlib.import_module(f"pipeline.data.sources.{spec.source}")
+    options = read_options(source.Options, spec.options, f"data.{spec.role}")
+    files.mkdir(parents=True, exist_ok=True)
+    return {"name": spec.name, "source": spec.source, **source.prepare(options, work, files)}
+
+
+def read_options(kind: type, given: Mapping[str, Any], where: str) -> Any:
+    """Builds an options dataclass from a mapping of the study.
+
+    Raises:
+        ConfigError: a key is missing, unknown or of the wrong type.
+    """
+    types = typing.get_type_hints(kind)
+    for key in given:
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where} has {key!r}; available keys: {', '.join(types)}{hint}")
+    missing = [key for key in types if key not in given]
+    if missing:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}; required keys: {', '.join(types)}")
+    return kind(**{key: _typed(value, types[key], f"{where}.{key}") for key, value in given.items()})
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind == tuple[float, float]:
+        if isinstance(value, (list, tuple)) and len(value) == 2 and value[0] <= value[1]:
+            return tuple(float(number) for number in value)
+        raise ConfigError(f"{where} is {value!r}; expected [smallest, largest]")
+    if kind == tuple[str, ...] and isinstance(value, (list, tuple)):
+        return tuple(map(str, value))
+    allowed = tuple(part for part in (typing.get_args(kind) or (kind,)) if isinstance(part, type))
+    if isinstance(value, Mapping) or type(value) in allowed or (value is None and type(None) in allowed):
+        return value
+    names = " or ".join(part.__name__ for part in allowed)
+    raise ConfigError(f"{where} is {value!r}; expected {names}")

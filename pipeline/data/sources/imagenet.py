@@ -1,0 +1,137 @@
+"""ImageNet-1K (ILSVRC 2012) and every classification set laid out like it: one folder per class.
+
+Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, arXiv:1409.0575. 1,281,167 training
+and 50,000 validation images of 1,000 classes, a class being its folder's position in sorted order.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ConfigError
+from pipeline.data.inspection import FORMATS, Findings, check_counts, check_root, look_at, read_picture
+from pipeline.data.packed import PackWriter
+
+KEY = "data.images.root"
+LAYOUT = (
+    "Expected: train/n01440764/*.JPEG and so on, and the same class folders in val/ "
+    "(or val/*.JPEG beside the unpacked ILSVRC2012_devkit_t12/). "
+    "ImageNet-1K is to be had, after registration, from image-net.org (ILSVRC 2012, task 1 and 2)"
+)
+_DEVKIT = Path("ILSVRC2012_devkit_t12/data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the study says about this set.
+
+    root: the folder that holds `train` and `val`. expect: numbers of `train` and `val` images and of `classes`, checked
+    before anything is read; null for no check. max_reject_share: largest share of unreadable images. num_workers:
+    threads that read and decode. shard_mib: size of a pack's shards.
+    """
+
+    root: str | None
+    expect: Mapping[str, int] | None
+    max_reject_share: float
+    num_workers: int
+    shard_mib: int
+
+
+def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
+    """Checks and packs the set.
+
+    Raises:
+        ConfigError: the root, its layout, its counts or too many of its files are not as they should be.
+    """
+    root = check_root(options.root, KEY, LAYOUT, ("train", "val"))
+    classes = _folders(root / "train")
+    if not classes:
+        raise ConfigError(f"{KEY} is {str(root)!r}, whose train/ holds no class folders. {LAYOUT}")
+    samples = {"train": _by_folder(root, "train", classes), "val": _validation(root, classes)}
+    found = {split: len(listed) for split, listed in samples.items()} | {"classes": len(classes)}
+    check_counts(KEY, root, options.expect, found)
+    findings, splits = Findings(), {}
+    for split, listed in samples.items():
+        with PackWriter(files, split, options.shard_mib * 2**20) as pack:
+            for (path, label), picture in look_at(
+                listed,
+                name=lambda sample: str(sample[0].relative_to(root)),
+                look=lambda sample: read_picture(sample[0]),
+                notes=lambda picture: picture.notes,
+                findings=findings,
+                num_workers=options.num_workers,
+                what=f"packing {split}",
+            ):
+                key = str(path.relative_to(root / split))
+                pack.add(key, picture.data, label=label, height=picture.height, width=picture.width)
+        splits[split] = {"count": len(pack)}
+    (files / "classes.json").write_text(json.dumps(classes))
+    return {
+        "splits": splits,
+        "classes": classes,
+        **findings.close(files, str(root), options.max_reject_share),
+    }
+
+
+def _validation(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Validation images, from class folders or, as ImageNet delivers them, from one folder and the development kit."""
+    folders = _folders(root / "val")
+    if not folders and (root / _DEVKIT).is_dir():
+        return _by_devkit(root, classes)
+    if folders != classes:
+        strange, absent = sorted(set(folders) - set(classes)), sorted(set(classes) - set(folders))
+        raise ConfigError(
+            f"{KEY} is {str(root)!r}, where train/ and val/ hold different classes: only in val/ "
+            f"{', '.join(strange[:5]) or 'none'}, only in train/ {', '.join(absent[:5]) or 'none'}"
+            f"{f' and {len(absent) - 5} more' if len(absent) > 5 else ''}. {LAYOUT}"
+        )
+    return _by_folder(root, "val", classes)
+
+
+def _by_folder(root: Path, split: str, classes: list[str]) -> list[tuple[Path, int]]:
+    samples = []
+    for label, name in enumerate(classes):
+        images = _images(root / split / name)
+        if not images:
+            raise ConfigError(
+                f"{KEY} is {str(root)!r}, where {split}/{name} holds no images; copy it again. {LAYOUT}"
+            )
+        samples += [(path, label) for path in images]
+    return samples
+
+
+def _by_devkit(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Labels of a flat `val/`: line i of the ground truth is the class, in the kit's own count, of the i-th image."""
+    from scipy.io import loadmat
+
+    synsets = loadmat(root / _DEVKIT / "meta.mat", squeeze_me=True)["synsets"]
+    number_to_class = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets}
+    truth = (root / _DEVKIT / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+    images = _images(root / "val")
+    if len(images) != len(truth):
+        raise ConfigError(
+            f"{KEY} is {str(root)!r}, where val/ holds {len(images):,} images and the development kit has labels for "
+            f"{len(truth):,}; copy val/ again"
+        )
+    labels = {name: label for label, name in enumerate(classes)}
+    wanted = [number_to_class[int(number)] for number in truth]
+    unknown = sorted(set(wanted) - set(classes))
+    if unknown:
+        raise ConfigError(
+            f"{KEY} is {str(root)!r}, whose train/ lacks classes of val/: {', '.join(unknown[:5])}. {LAYOUT}"
+        )
+    return [(path, labels[name]) for path, name in zip(images, wanted, strict=True)]
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if Path(entry.name).suffix.lower() in FORMATS)
+    return [folder / name for name in names]

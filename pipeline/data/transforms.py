@@ -1,0 +1,237 @@
+"""What is done to an image before an encoder sees it: random crops for training, a centre crop for evaluation.
+
+Each transform works on a batch of equally large images in memory (`batch`) and on one decoded file (`image`), with
+the same parameters either way; they are functions of (seed, epoch, index) alone. B images of H by W pixels, S the size
+that comes out. All results are normalised with ImageNet's mean and standard deviation.
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import timm.data
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.data.draws import AUGMENT, CROP, bits, uniform
+from pipeline.data.resample import resample
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+_TRIES = 10
+
+
+class Transform(Protocol):
+    """What `Images` asks of a transform."""
+
+    image_size: int
+
+    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 images of samples (B,) in epochs (B,) → (B, 3, S, S) float32, normalised."""
+
+    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        """One RGB image → (3, S, S) float32, normalised."""
+
+
+class RandomCrop:
+    """A crop of random area and shape, resized (bicubic), mirrored half of the time: MAE's training augmentation.
+
+    By default torchvision's RandomResizedCrop: ten tries to draw a box that fits, then the largest central box of an
+    allowed shape. With `single_draw` the crop of MAE's linear probe (spec: one draw, clamped to the image).
+
+    Args:
+        image_size: S.
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest width over height.
+        flip: mirror left to right with probability one half.
+        single_draw: draw once instead of trying.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        flip: bool,
+        single_draw: bool = False,
+    ) -> None:
+        for name, (low, high), limit in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
+            if not 0 < low <= high <= limit:
+                raise ValueError(
+                    f"{name} is {(low, high)}; expected smallest and largest, such as (0.2, 1.0)"
+                )
+        self.image_size, self.scale, self.ratio = image_size, scale, ratio
+        self.flip, self.single_draw = flip, single_draw
+
+    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        boxes, flips = self.parameters(seed, epochs, indices, images.shape[2], images.shape[3])
+        return _normalise(resample(images, boxes, flips, self.image_size))
+
+    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        boxes, flips = self.parameters(
+            seed, torch.tensor([epoch]), torch.tensor([index]), image.height, image.width
+        )
+        top, left, height, width = boxes[0].tolist()
+        size = (self.image_size, self.image_size)
+        # Cut first, then resize: the kernel must not look past the box, as in torchvision.
+        image = image.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)
+        if flips[0]:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return _normalise(_as_tensor(image)[None])[0]
+
+    def parameters(
+        self, seed: int, epochs: Tensor, indices: Tensor, height: int, width: int
+    ) -> tuple[Tensor, Tensor]:
+        """(B, 4) int64 boxes (top, left, height, width) in pixels, and (B,) bool flips."""
+        tries = 1 if self.single_draw else _TRIES
+        draws = uniform(seed, epochs, indices, 2 * tries + 3, CROP).to(torch.float64)
+        area = height * width * _between(draws[:, :tries], *self.scale)
+        shape = torch.exp(
+            _between(draws[:, tries : 2 * tries], math.log(self.ratio[0]), math.log(self.ratio[1]))
+        )
+        tall, wide = torch.sqrt(area / shape).round().long(), torch.sqrt(area * shape).round().long()
+        if self.single_draw:
+            tall, wide = tall.clamp(1, height)[:, 0], wide.clamp(1, width)[:, 0]
+            top, left = _corner(draws[:, -3], height - tall), _corner(draws[:, -2], width - wide)
+        else:
+            fits = (tall > 0) & (tall <= height) & (wide > 0) & (wide <= width)
+            first = fits.to(torch.int8).argmax(1, keepdim=True)
+            found = fits.any(1)
+            central_tall, central_wide = self._central(height, width)
+            tall = torch.where(found, tall.gather(1, first)[:, 0], central_tall)
+            wide = torch.where(found, wide.gather(1, first)[:, 0], central_wide)
+            top = torch.where(found, _corner(draws[:, -3], height - tall), (height - tall) // 2)
+            left = torch.where(found, _corner(draws[:, -2], width - wide), (width - wide) // 2)
+        flips = (draws[:, -1] < 0.5) & self.flip
+        return torch.stack([top, left, tall, wide], dim=1), flips
+
+    def _central(self, height: int, width: int) -> tuple[int, int]:
+        if width / height < self.ratio[0]:
+            return round(width / self.ratio[0]), width
+        if width / height > self.ratio[1]:
+            return height, round(height * self.ratio[1])
+        return height, width
+
+
+class CenterCrop:
+    """Evaluation: the short side resized to `resize` (bicubic), then the central `image_size` pixels."""
+
+    def __init__(self, image_size: int, resize: int) -> None:
+        if resize < image_size:
+            raise ValueError(
+                f"resize is {resize}; expected at least image_size, {image_size} (MAE: 256 and 224)"
+            )
+        self.image_size, self.resize = image_size, resize
+
+    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        if images.shape[2] == images.shape[3] == self.resize == self.image_size:
+            return _normalise(images.to(torch.float32))
+        arrays = images.permute(0, 2, 3, 1).numpy()
+        return torch.stack([self.image(Image.fromarray(array), seed, 0, 0) for array in arrays])
+
+    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        short = min(image.size)
+        wide, tall = (int(self.resize * side / short) for side in image.size)
+        if image.size != (wide, tall):
+            image = image.resize((wide, tall), Image.Resampling.BICUBIC)
+        left, top = round((wide - self.image_size) / 2), round((tall - self.image_size) / 2)
+        image = image.crop((left, top, left + self.image_size, top + self.image_size))
+        return _normalise(_as_tensor(image)[None])[0]
+
+
+class AutoAugmented:
+    """timm's training augmentation for fine-tuning (crop, flip, RandAugment, random erasing), seeded per sample.
+
+    Args:
+        image_size: S.
+        scale, ratio: of the crop, as in `RandomCrop`.
+        policy: timm's name of the policy, such as `rand-m9-mstd0.5-inc1`; None for none.
+        erase_ratio: probability that a rectangle is filled with noise, per pixel.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        policy: str | None,
+        erase_ratio: float,
+        flip: bool = True,
+    ) -> None:
+        self.image_size = image_size
+        self._augment = timm.data.create_transform(
+            input_size=image_size,
+            is_training=True,
+            scale=scale,
+            ratio=ratio,
+            hflip=0.5 if flip else 0.0,
+            color_jitter=None,
+            auto_augment=policy,
+            interpolation="bicubic",
+            re_prob=erase_ratio,
+            re_mode="pixel",
+            re_count=1,
+            mean=MEAN,
+            std=STD,
+        )
+
+    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
+        samples = zip(pictures, epochs.tolist(), indices.tolist(), strict=True)
+        with _generators_kept():
+            return torch.stack(
+                [self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples]
+            )
+
+    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        with _generators_kept():
+            return self._seeded(image, seed, epoch, index)
+
+    def _seeded(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        key = int(bits(seed, epoch, index, AUGMENT)) & (2**63 - 1)
+        random.seed(key)
+        np.random.seed(key % 2**32)
+        # Not torch.manual_seed: that would also seed the accelerators' generators, which `_generators_kept` leaves alone.
+        torch.default_generator.manual_seed(key)
+        return self._augment(image)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leaves Python's, NumPy's and torch's (CPU) generators as it found them."""
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])
+
+
+def _normalise(images: Tensor) -> Tensor:
+    """(B, 3, S, S) in [0, 255] → ImageNet's zero mean and unit deviation."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+def denormalise(images: Tensor) -> Tensor:
+    """(..., 3, S, S) normalised → [0, 1], for pictures."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
+    return (images * std + mean).clamp(0, 1)
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32)
+
+
+def _between(draws: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * draws
+
+
+def _corner(draws: Tensor, room: Tensor) -> Tensor:
+    """Whole positions 0…room, each equally likely."""
+    return (draws * (room + 1)).long()
