@@ -1,9 +1,9 @@
 """Uniform draws that are a function of what they are for, not of when they are made.
 
-Every random number of training is a hash of (seed, stream, epoch, index, position): the order of batches, the number
-of workers or ranks and a resumption in the middle of an epoch then change nothing. The hash is SplitMix64 (Steele,
-Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), once per level of that tuple and then
-as its own stream. B samples.
+Every random number of training is a hash of (seed, stream, epoch, index, position): the order of batches, the
+number of workers or ranks and a resumption in the middle of an epoch then change nothing. The hash is
+SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), once per
+level of that tuple and then as its own stream. B samples.
 """
 
 import torch

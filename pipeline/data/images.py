@@ -1,7 +1,7 @@
 """A packed classification set as a data set for training: samples are asked for by (epoch, index).
 
-Small sets of equally large images are decoded once and transformed a batch at a time; large ones are read, decoded
-and transformed image by image in the loader's workers.
+Small sets of equally large images are decoded once and transformed a batch at a time; large ones are read,
+decoded and transformed image by image in the loader's workers.
 """
 
 import json
@@ -24,7 +24,8 @@ IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in 
 class Images(Dataset[dict[str, Tensor]]):
     """Labelled images of one split.
 
-    `loader = DataLoader(images, sampler of (epoch, index) pairs, collate_fn=as_it_is)`: the set itself makes batches.
+    `loader = DataLoader(images, sampler of (epoch, index) pairs, collate_fn=as_it_is)`: the set itself makes
+    batches.
 
     Args:
         folder: holds the packs, such as `data/digits/files`.

@@ -1,11 +1,11 @@
-"""Looking at every file of a data set before it is packed: what cannot be read is rejected, what is odd is noted.
+"""Looking at every file of a data set before it is packed: the unreadable is rejected, the odd is noted.
 
-A reject is left out of the packs. What is noted stays in them, because readers go by content: a CMYK JPEG is converted
-when it is decoded, and a PNG named `.JPEG` (ImageNet has both) is read as the PNG it is.
+A reject is left out of the packs. What is noted stays in them, because readers go by content: a CMYK JPEG is
+converted when it is decoded, and a PNG named `.JPEG` (ImageNet has both) is read as the PNG it is.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +56,8 @@ class Findings:
             shown = "; ".join(f"{found['file']} ({found['reason']})" for found in self.rejects[:5])
             raise ConfigError(
                 f"{count} of {self.looked_at} files in {root} cannot be used, more than max_reject_share "
-                f"{max_reject_share} allows: {shown}{'; ...' if count > 5 else ''}. Copy these files again, or raise "
-                "max_reject_share to go on without them"
+                f"{max_reject_share} allows: {shown}{'; ...' if count > 5 else ''}. Copy these files "
+                "again, or raise max_reject_share to go on without them"
             )
         both = {"rejects": self.rejects, "notes": self.notes}
         (files / "findings.json").write_text(json.dumps(both, indent=1) + "\n")
@@ -89,7 +89,7 @@ def look_at(
     num_workers: int,
     what: str,
 ) -> Iterator[tuple[Item, Seen]]:
-    """Applies `look` to each item in order and yields those it accepts; `ValueError` and `OSError` reject an item."""
+    """Applies `look` to the items in order and yields those it accepts; ValueError and OSError reject one."""
 
     def attempt(item: Item) -> Seen | ValueError | OSError:
         try:
@@ -114,59 +114,3 @@ def look_at(
             continue
         findings.notes += [{"file": name(item), "note": note} for note in notes(seen)]
         yield item, seen
-
-
-def check_root(root: str | None, key: str, layout: str, needed: Sequence[str]) -> Path:
-    """The data set's folder, if what it must hold is there.
-
-    Args:
-        root: as configured.
-        key: where it is configured, such as `data.images.root`.
-        layout: what is expected, and where it is to be had.
-        needed: paths below it that must exist and, for folders, not be empty.
-
-    Raises:
-        ConfigError: naming what is missing, the key and the layout.
-    """
-    if root is None:
-        raise ConfigError(f"{key} is not set; expected the folder of the data set. {layout}")
-    folder = Path(root).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(f"{key} is {root!r}, which is not a folder. {layout}")
-    missing = [path for path in needed if not _holds_something(folder / path)]
-    if missing:
-        there = sorted(path.name for path in folder.iterdir())
-        archives = [path for path in there if path.endswith((".tar", ".zip", ".tar.gz", ".tgz"))]
-        hint = f" Unpack the archives ({', '.join(archives[:5])}) there." if archives else ""
-        raise ConfigError(
-            f"{key} is {root!r}, which lacks {', '.join(missing)}; it holds {', '.join(there[:10]) or 'nothing'}."
-            f"{hint} {layout}"
-        )
-    return folder
-
-
-def check_counts(key: str, root: Path, expect: Mapping[str, int] | None, found: Mapping[str, int]) -> None:
-    """Compares what was found with what the option `expect` says.
-
-    Raises:
-        ConfigError: naming all that differ.
-    """
-    for name in expect or {}:
-        if name not in found:
-            raise ConfigError(
-                f"{key.replace('.root', '.expect')} has {name!r}; available: {', '.join(found)}"
-            )
-    wrong = [
-        f"{found[name]:,} {name} (expected {count:,})"
-        for name, count in (expect or {}).items()
-        if found[name] != count
-    ]
-    if wrong:
-        raise ConfigError(
-            f"{key} is {str(root)!r}, which holds {', '.join(wrong)}. If it was half-copied, copy it again; if it is "
-            f"a subset on purpose, change {key.replace('.root', '.expect')}"
-        )
-
-
-def _holds_something(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0

@@ -1,8 +1,8 @@
 """Packed files: many small files as a few large ones with an index, read at random through memory maps.
 
-A split `train` in a folder is `train-00000.bin`, `train-00001.bin`, ... (the files' own bytes, one after the other)
-and `train.index.npz` (key, label, pixel size, shard, offset and length of each). The index is written last, so a
-split either is there as a whole or is not there.
+A split `train` in a folder is `train-00000.bin`, `train-00001.bin`, ... (the files' own bytes, one after the
+other) and `train.index.npz` (key, label, pixel size, shard, offset and length of each). The index is written
+last, so a split either is there as a whole or is not there.
 """
 
 import mmap
@@ -47,7 +47,7 @@ class PackWriter:
         return len(self._keys)
 
     def add(self, key: str, data: bytes, *, label: int = -1, height: int = 0, width: int = 0) -> None:
-        """Appends one file. `height` and `width` in pixels let a reader plan without decoding; 0 is unknown."""
+        """Appends one file. Its height and width in pixels (0: unknown) let readers plan without decoding."""
         if "\n" in key:
             raise ValueError(f"key {key!r} holds a line break; expected a file name")
         if self._file is None or self._file.tell() >= self.shard_bytes:
@@ -92,7 +92,8 @@ class PackWriter:
 class Packed:
     """One split for reading. Safe to share with forked and spawned workers.
 
-    Attributes: `keys` (list of names), `labels` (N,) int64, `sizes` (N, 2) height and width in pixels, 0 if unknown.
+    Attributes: `keys` (list of names), `labels` (N,) int64, `sizes` (N, 2) height and width in pixels, 0 if
+    unknown.
 
     Raises:
         FileNotFoundError: there is no such split; the message names those there are.

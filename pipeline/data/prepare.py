@@ -1,4 +1,4 @@
-"""Preparation of one data set of a study: its source is found by name, its options are checked, its files are packed."""
+"""Preparation of one data set of a study: the source found by name, the options checked, the files packed."""
 
 import difflib
 import importlib
@@ -51,14 +51,24 @@ def read_options(kind: type, given: Mapping[str, Any], where: str) -> Any:
 def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind is float and type(value) in (int, float):
         return float(value)
-    if kind == tuple[float, float]:
-        if isinstance(value, (list, tuple)) and len(value) == 2 and value[0] <= value[1]:
-            return tuple(float(number) for number in value)
-        raise ConfigError(f"{where} is {value!r}; expected [smallest, largest]")
-    if kind == tuple[str, ...] and isinstance(value, (list, tuple)):
-        return tuple(map(str, value))
+    if typing.get_origin(kind) is tuple:
+        part, *rest = typing.get_args(kind)
+        pair = rest == [part]
+        items = [float(item) if part is float and type(item) is int else item for item in _listed(value)]
+        if (
+            not items
+            or any(type(item) is not part for item in items)
+            or (pair and (len(items) != 2 or items[0] > items[1]))
+        ):
+            expected = "[smallest, largest]" if pair else f"a list of {part.__name__}"
+            raise ConfigError(f"{where} is {value!r}; expected {expected}")
+        return tuple(items)
     allowed = tuple(part for part in (typing.get_args(kind) or (kind,)) if isinstance(part, type))
     if isinstance(value, Mapping) or type(value) in allowed or (value is None and type(None) in allowed):
         return value
     names = " or ".join(part.__name__ for part in allowed)
     raise ConfigError(f"{where} is {value!r}; expected {names}")
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []

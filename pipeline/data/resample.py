@@ -1,9 +1,9 @@
 """Bicubic resampling of a batch, each image from its own box: two batched matrix products.
 
-The weights are Pillow's: Keys' cubic kernel with a = -1/2, stretched by the scale when an image shrinks so that it does
-not alias (Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP 1981); like Pillow it
-rounds to 8 bits after each pass, so that an image in memory and one in a file give the same result to one level in 255.
-B images, H and W their size, S the size wanted.
+The weights are Pillow's: Keys' cubic kernel with a = -1/2, stretched by the scale when an image shrinks so
+that it does not alias (Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP
+1981); like Pillow it rounds to 8 bits after each pass, so that an image in memory and one in a file give the
+same result to one level in 255. B images, H and W their size, S the size wanted.
 """
 
 import torch
@@ -28,7 +28,7 @@ def resample(images: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
         torch.where(flips, left + width, left), torch.where(flips, -width, width), images.shape[3], size
     )
     batch, channels, tall, wide = images.shape
-    # (B, 3H, W) @ (B, W, S), then (B, S, H) @ (B, H, 3S): two large products per image rather than six small ones.
+    # (B, 3H, W) @ (B, W, S), then (B, S, H) @ (B, H, 3S): two large products per image, not six small ones.
     across = torch.bmm(
         images.reshape(batch, channels * tall, wide).to(torch.float32), columns.transpose(1, 2)
     )

@@ -6,10 +6,11 @@ Recognition of Handwritten Digits", UCI repository, 1998). N marks drawn on squa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
+
+from pipeline.config import ConfigError
+from pipeline.data.bundled import bundled
 
 Array = np.ndarray
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -17,7 +18,7 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 @dataclass(frozen=True, kw_only=True)
 class Jitter:
-    """How much drawn digits vary. Each range is drawn from uniformly; a shift is a share of the square's side."""
+    """How much drawn digits vary, each range uniformly; a shift is a share of the square's side."""
 
     scale: tuple[float, float]
     shift: float
@@ -27,7 +28,7 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Scans:
-    """Scans of one split: ink (N, 8, 8) float32 in [0, 1], classes (N,) and their positions in scikit-learn's set."""
+    """Scans of one split: ink (N, 8, 8) in [0, 1], classes (N,), and positions (N,) in scikit-learn's set."""
 
     ink: Array
     classes: Array
@@ -42,21 +43,19 @@ class Scans:
 
 
 def load_digits() -> tuple[Array, Array]:
-    """All scans (1797, 8, 8) in 0…16, and their classes (1797,), as `sklearn.datasets.load_digits` returns them."""
-    # Its file is read directly, because importing scikit-learn takes five seconds, longer than the rest of the stage.
-    spec = find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("scikit-learn, whose scans these are, is not installed; run `make setup`")
-    table = np.loadtxt(Path(spec.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    """All scans (1797, 8, 8) in 0…16 and their classes (1797,), as scikit-learn returns them."""
+    table = np.loadtxt(bundled("sklearn", "datasets/data/digits.csv.gz"), delimiter=",")
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
-def split_scans(seed: int, val_share: float, num_classes: int = 10) -> dict[str, Scans]:
+def split_scans(seed: int, val_share: float, digits: Sequence[int] = range(10)) -> dict[str, Scans]:
     """Divides the scans into `train` and `val`, the same share of each class, so that no scan is in both."""
     images, classes = load_digits()
     rng = np.random.default_rng([seed, 0])
     chosen: dict[str, list[Array]] = {"train": [], "val": []}
-    for digit in range(num_classes):
+    if not set(digits) <= set(range(10)) or len(set(digits)) < len(digits):
+        raise ConfigError(f"digits is {list(digits)}; expected some of 0 to 9, each once")
+    for digit in digits:
         positions = rng.permutation(np.flatnonzero(classes == digit))
         cut = round(len(positions) * val_share)
         if not 0 < cut < len(positions):

@@ -1,8 +1,8 @@
-"""What is done to an image before an encoder sees it: random crops for training, a centre crop for evaluation.
+"""What is done to an image before an encoder sees it: random crops to train, a centre crop to evaluate.
 
-Each transform works on a batch of equally large images in memory (`batch`) and on one decoded file (`image`), with
-the same parameters either way; they are functions of (seed, epoch, index) alone. B images of H by W pixels, S the size
-that comes out. All results are normalised with ImageNet's mean and standard deviation.
+Each transform works on a batch of equally large images in memory (`batch`) and on one decoded file (`image`),
+with the same parameters either way; they are functions of (seed, epoch, index) alone. B images of H by W
+pixels, S the size that comes out. All results are normalised with ImageNet's mean and standard deviation.
 """
 
 import math
@@ -38,10 +38,11 @@ class Transform(Protocol):
 
 
 class RandomCrop:
-    """A crop of random area and shape, resized (bicubic), mirrored half of the time: MAE's training augmentation.
+    """A crop of random area and shape, resized (bicubic), mirrored half of the time: MAE's augmentation.
 
-    By default torchvision's RandomResizedCrop: ten tries to draw a box that fits, then the largest central box of an
-    allowed shape. With `single_draw` the crop of MAE's linear probe (spec: one draw, clamped to the image).
+    By default torchvision's RandomResizedCrop: ten tries to draw a box that fits, then the largest central
+    box of an allowed shape. With `single_draw` the crop of MAE's linear probe (spec: one draw, clamped to the
+    image).
 
     Args:
         image_size: S.
@@ -144,7 +145,7 @@ class CenterCrop:
 
 
 class AutoAugmented:
-    """timm's training augmentation for fine-tuning (crop, flip, RandAugment, random erasing), seeded per sample.
+    """timm's augmentation for fine-tuning (crop, flip, RandAugment, random erasing), seeded per sample.
 
     Args:
         image_size: S.
@@ -195,7 +196,7 @@ class AutoAugmented:
         key = int(bits(seed, epoch, index, AUGMENT)) & (2**63 - 1)
         random.seed(key)
         np.random.seed(key % 2**32)
-        # Not torch.manual_seed: that would also seed the accelerators' generators, which `_generators_kept` leaves alone.
+        # Not torch.manual_seed: that would seed the accelerators' generators as well, which nobody restores.
         torch.default_generator.manual_seed(key)
         return self._augment(image)
 

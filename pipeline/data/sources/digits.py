@@ -1,7 +1,8 @@
 """Embedded classification: scanned digits, jittered on a plain ground, as an ImageNet-style folder.
 
-What it is for: two cores learn something from it in minutes (a small, clean set), and an untrained encoder does clearly
-worse on it than a pretrained one (colours, places and slants vary; validation shows scans never trained on).
+What it is for: two cores learn something from it in minutes (a small, clean set), and an untrained encoder
+does clearly worse on it than a pretrained one (colours, places and slants vary; validation shows scans never
+trained on).
 """
 
 import json
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.config import ConfigError
 from pipeline.data import scans
+from pipeline.data.official import generated
 from pipeline.data.progress import track
 from pipeline.data.sources import imagenet
 
@@ -23,10 +26,15 @@ _BLOCK = 2048  # images drawn at once
 class Options:
     """What the study says about this set.
 
-    train_images, val_images: how many; classes are equally frequent. image_size: pixels a side.
-    val_share: of the scans, kept for validation. contrast: least difference in brightness of ink and ground, of 1.
-    scale: size of the scan's square, as a share of the image. shift: largest, as a share of the image.
-    rotation: largest, in degrees. shear: largest slant. noise: standard deviation, of 1. seed: of all of it.
+    train_images, val_images: how many; classes are equally frequent.
+    image_size: pixels a side.
+    val_share: of the scans, kept for validation.
+    scale: smallest and largest side of the scan's square, of the image's.
+    shift: largest, of the image's side.
+    rotation, shear: largest turn in degrees, largest slant.
+    contrast: least difference in brightness of ink and ground, of 1.
+    noise: standard deviation of each value, of 1.
+    seed: of all of it.
     """
 
     train_images: int
@@ -41,15 +49,22 @@ class Options:
     noise: float
     seed: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.contrast <= 0.8:
+            raise ConfigError(
+                f"contrast is {self.contrast}; expected 0 to 0.8: beyond, hardly a pair of colours is left"
+            )
+        if self.scale[0] <= 0:
+            raise ConfigError(
+                f"scale is {list(self.scale)}; expected shares of the image above 0, such as [0.6, 1.0]"
+            )
+
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     """Draws the set into `work/raw` and packs it by the reader of ImageNet."""
     root = work / "raw"
     write(options, root)
-    packing = imagenet.Options(
-        root=str(root), expect=None, max_reject_share=0.0, num_workers=1, shard_mib=1024
-    )
-    data = imagenet.prepare(packing, work, files)
+    data = imagenet.prepare(generated(root), work, files)
     split = scans.record(scans.split_scans(options.seed, options.val_share))
     (files / "scans.json").write_text(json.dumps(split))
     for name, positions in split.items():
@@ -66,7 +81,9 @@ def write(options: Options, root: Path) -> None:
         rng = np.random.default_rng([options.seed, 1 + (split == "val")])
         for start in track(range(0, count, _BLOCK), f"drawing {split}"):
             classes = np.arange(start, min(start + _BLOCK, count)) % 10
-            for number, (digit, pixels) in enumerate(zip(classes, draw(options, parts[split], classes, rng))):
+            for number, (digit, pixels) in enumerate(
+                zip(classes, draw(options, parts[split], classes, rng), strict=True)
+            ):
                 name = f"{digit}_{scans.NAMES[digit]}/{split}_{start + number:06d}.png"
                 Image.fromarray(pixels).save(root / split / name, compress_level=1)
 

@@ -1,18 +1,17 @@
 """ImageNet-1K (ILSVRC 2012) and every classification set laid out like it: one folder per class.
 
-Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, arXiv:1409.0575. 1,281,167 training
-and 50,000 validation images of 1,000 classes, a class being its folder's position in sorted order.
+Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, arXiv:1409.0575. 1,281,167
+training and 50,000 validation images of 1,000 classes, a class being its folder's position in sorted order.
 """
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError
-from pipeline.data.inspection import FORMATS, Findings, check_counts, check_root, look_at, read_picture
+from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
+from pipeline.data.official import Options, check_counts, check_root
 from pipeline.data.packed import PackWriter
 
 KEY = "data.images.root"
@@ -22,22 +21,6 @@ LAYOUT = (
     "ImageNet-1K is to be had, after registration, from image-net.org (ILSVRC 2012, task 1 and 2)"
 )
 _DEVKIT = Path("ILSVRC2012_devkit_t12/data")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the study says about this set.
-
-    root: the folder that holds `train` and `val`. expect: numbers of `train` and `val` images and of `classes`, checked
-    before anything is read; null for no check. max_reject_share: largest share of unreadable images. num_workers:
-    threads that read and decode. shard_mib: size of a pack's shards.
-    """
-
-    root: str | None
-    expect: Mapping[str, int] | None
-    max_reject_share: float
-    num_workers: int
-    shard_mib: int
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
@@ -77,7 +60,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
 
 
 def _validation(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Validation images, from class folders or, as ImageNet delivers them, from one folder and the development kit."""
+    """Validation images, from class folders or, as ImageNet comes, from one folder and the devkit."""
     folders = _folders(root / "val")
     if not folders and (root / _DEVKIT).is_dir():
         return _by_devkit(root, classes)
@@ -104,7 +87,7 @@ def _by_folder(root: Path, split: str, classes: list[str]) -> list[tuple[Path, i
 
 
 def _by_devkit(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Labels of a flat `val/`: line i of the ground truth is the class, in the kit's own count, of the i-th image."""
+    """Labels of a flat `val/`: line i of the kit's ground truth is the class of the i-th image."""
     from scipy.io import loadmat
 
     synsets = loadmat(root / _DEVKIT / "meta.mat", squeeze_me=True)["synsets"]
@@ -113,8 +96,8 @@ def _by_devkit(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
     images = _images(root / "val")
     if len(images) != len(truth):
         raise ConfigError(
-            f"{KEY} is {str(root)!r}, where val/ holds {len(images):,} images and the development kit has labels for "
-            f"{len(truth):,}; copy val/ again"
+            f"{KEY} is {str(root)!r}, where val/ holds {len(images):,} images and the development kit has "
+            f"labels for {len(truth):,}; copy val/ again"
         )
     labels = {name: label for label, name in enumerate(classes)}
     wanted = [number_to_class[int(number)] for number in truth]
