@@ -1,0 +1,1 @@
+"""The library behind the stages: methods, engine, tasks, data and report."""

@@ -1,0 +1,387 @@
+"""What is to be run: studies, their runs and tasks, and the recipes behind them.
+
+A study (`config/<study>.yaml`) is a grid of runs, tasks and seeds over named data sets. Its numbers stand in
+recipes (`config/recipes/<method>.yaml`, `config/tasks/<task>.yaml`), one section per scale. This module reads
+and checks them all, so that a mistake is found while planning; it never imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+RECIPES = Path("config/recipes")
+PROTOCOLS = Path("config/tasks")
+MODELS = Path("config/models.yaml")
+ROLES = ("images", "detection", "segmentation")
+# Which role each built-in source can play.
+SOURCES = {
+    "digits": "images",
+    "imagenet": "images",
+    "scenes_coco": "detection",
+    "coco": "detection",
+    "scenes_ade20k": "segmentation",
+    "ade20k": "segmentation",
+}
+UNITS = ("steps", "epochs")
+
+
+class ConfigError(ValueError):
+    """A mistake in what the user wrote: says what was received, expected and available, and the next step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """One data set of a study: the part it plays, where it comes from and the options of its source."""
+
+    role: str
+    name: str
+    source: str
+    options: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path("data") / self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One pretraining of the grid: a method, what it changes in the recipe, and whom it learns from."""
+
+    name: str
+    method: str
+    changes: Mapping[str, Any]
+    teacher: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One downstream protocol of the grid: the seeds it is measured with and the runs it applies to."""
+
+    name: str
+    seeds: tuple[int, ...]
+    runs: tuple[str, ...]
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The whole grid: runs × tasks × seeds over named data sets, at one scale."""
+
+    path: Path
+    name: str
+    scale: str
+    seeds: tuple[int, ...]
+    data: Mapping[str, DataSpec]
+    runs: Mapping[str, Run]
+    tasks: Mapping[str, Task]
+
+    def cells(self) -> Iterator[tuple[str, str, int]]:
+        """Every (stage, run, seed) the study implies, pretraining first."""
+        yield from (("pretrain", run, seed) for run in self.runs for seed in self.seeds)
+        for task in self.tasks.values():
+            yield from ((task.name, run, seed) for run in task.runs for seed in task.seeds)
+
+    def folder(self, stage: str, run: str, seed: int) -> Path:
+        """Where a cell publishes: `results/<study>/<stage>/<run>-<seed>`."""
+        return Path("results") / self.name / stage / f"{run}-{seed}"
+
+    def settings(self, stage: str, run: str) -> dict[str, Any]:
+        """Every number one cell depends on: recipe or protocol at this scale, with the changes applied."""
+        recipe = _recipe(self.runs[run], self.scale)
+        if stage == "pretrain":
+            return recipe
+        return _protocol(self.tasks[stage], self.scale, recipe)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training, written `800 epochs` or `300 steps`; steps are all that training ever sees."""
+
+    value: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str, key: str = "duration") -> Duration:
+        number, _, unit = str(text).partition(" ")
+        unit = unit if unit.endswith("s") else unit + "s"
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if unit not in UNITS or value < 0:
+            raise ConfigError(f"{key} is {text!r}; expected a number and a unit, such as '300 steps' or '800 epochs'")
+        return cls(value, unit)
+
+    def steps(self, num_samples: int, batch_size: int) -> int:
+        """Optimiser steps of this duration.
+
+        Args:
+            num_samples: images in the training split.
+            batch_size: images of one optimiser step over all devices; the incomplete last batch is dropped.
+        """
+        if self.unit == "steps":
+            return round(self.value)
+        return round(self.value * max(1, num_samples // batch_size))
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and check a study.
+
+    Raises:
+        ConfigError: on the first mistake in the study or in a recipe it uses.
+    """
+    path = Path(path)
+    raw = _read(path, "study")
+    _keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"))
+    data = {role: _data(role, entry) for role, entry in _mapping(raw["data"], "data").items()}
+    names = [spec.name for spec in data.values()]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two data sets of {path} share a name ({names}); give each its own folder under data/")
+    runs = {name: _run(name, entry) for name, entry in _mapping(raw["runs"], "runs").items()}
+    _check_teachers(runs)
+    seeds = _seeds(raw["seeds"], "seeds")
+    tasks = {name: _task(name, entry, runs, seeds) for name, entry in _mapping(raw["tasks"], "tasks").items()}
+    study = Study(
+        path=path,
+        name=path.stem,
+        scale=raw["scale"],
+        seeds=seeds,
+        data=MappingProxyType(data),
+        runs=MappingProxyType(runs),
+        tasks=MappingProxyType(tasks),
+    )
+    for stage, run, _ in study.cells():
+        role = study.settings(stage, run)["data"]
+        if role not in data:
+            raise ConfigError(f"{stage} of run {run} reads {role!r}, which study {path} lacks; add data.{role}")
+    return study
+
+
+def available_methods() -> list[str]:
+    """Methods that can be named in a study: those with both a module and a recipe."""
+    modules = {file.stem for file in (Path(__file__).parent / "methods").glob("*.py")}
+    return sorted(file.stem for file in RECIPES.glob("*.yaml") if file.stem in modules)
+
+
+def available_tasks() -> list[str]:
+    """Tasks that can be named in a study: those with a protocol."""
+    return sorted(file.stem for file in PROTOCOLS.glob("*.yaml"))
+
+
+def models() -> dict[str, dict[str, Any]]:
+    """The named encoders of `config/models.yaml` with their sizes."""
+    return _read(MODELS, "table of models")
+
+
+def spec_hash(*parts: Any) -> str:
+    """SHA-256 of JSON-able parts; equal specifications share a work directory and so resume each other."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _data(role: str, entry: Any) -> DataSpec:
+    where = f"data.{role}"
+    if role not in ROLES:
+        raise ConfigError(f"data has {role!r}; expected one of {list(ROLES)}{_nearest(role, ROLES)}")
+    entry = _mapping(entry, where)
+    _keys(entry, where, required=("name", "source"), open_ended=True)
+    fitting = [source for source, plays in SOURCES.items() if plays == role]
+    if entry["source"] not in fitting:
+        raise ConfigError(f"{where}.source is {entry['source']!r}; expected one of {fitting}")
+    options = {key: value for key, value in entry.items() if key not in ("name", "source")}
+    for key, value in options.items():
+        _check_range(f"{where}.{key}", value)
+    return DataSpec(role=role, name=str(entry["name"]), source=entry["source"], options=MappingProxyType(options))
+
+
+def _run(name: str, entry: Any) -> Run:
+    where = f"runs.{name}"
+    entry = _mapping(entry, where)
+    _keys(entry, where, required=("method",), optional=("set", "teacher"))
+    method, known = entry["method"], available_methods()
+    if method not in known:
+        raise ConfigError(f"{where}.method is {method!r}; available methods: {known}{_nearest(method, known)}")
+    changes = MappingProxyType(_mapping(entry.get("set") or {}, f"{where}.set"))
+    return Run(name=name, method=method, changes=changes, teacher=entry.get("teacher"))
+
+
+def _task(name: str, entry: Any, runs: Mapping[str, Run], seeds: tuple[int, ...]) -> Task:
+    where, known = f"tasks.{name}", available_tasks()
+    if name not in known:
+        raise ConfigError(f"tasks has {name!r}; available tasks: {known}{_nearest(name, known)}")
+    entry = _mapping(entry, where)
+    _keys(entry, where, required=("seeds",), optional=("runs", "set"))
+    own = _seeds(entry["seeds"], f"{where}.seeds")
+    if not set(own) <= set(seeds):
+        raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds that are pretrained: {list(seeds)}")
+    chosen = tuple(entry.get("runs") or runs)
+    for run in chosen:
+        if run not in runs:
+            raise ConfigError(f"{where}.runs names {run!r}; available runs: {list(runs)}{_nearest(run, runs)}")
+    changes = MappingProxyType(_mapping(entry.get("set") or {}, f"{where}.set"))
+    return Task(name=name, seeds=own, runs=chosen, changes=changes)
+
+
+def _check_teachers(runs: Mapping[str, Run]) -> None:
+    for name in runs:
+        chain = [name]
+        while (teacher := runs[chain[-1]].teacher) is not None:
+            if teacher not in runs:
+                raise ConfigError(f"runs.{chain[-1]}.teacher is {teacher!r}; available runs: {list(runs)}")
+            if teacher in chain:
+                circle = " <- ".join([*chain, teacher])
+                raise ConfigError(f"the teachers form a cycle ({circle}); one run of it must learn without a teacher")
+            chain.append(teacher)
+
+
+def _recipe(run: Run, scale: str) -> dict[str, Any]:
+    path = RECIPES / f"{run.method}.yaml"
+    settings = _section(path, scale, run.changes, f"runs.{run.name}.set")
+    return {"method": run.method, **settings}
+
+
+def _protocol(task: Task, scale: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's protocol for one run: the same for every method, but for what goes with the size of the model."""
+    path = PROTOCOLS / f"{task.name}.yaml"
+    return _section(path, scale, task.changes, f"tasks.{task.name}.set", model=recipe["model"])
+
+
+def _section(
+    path: Path, scale: str, changes: Mapping[str, Any], where: str, model: str | None = None
+) -> dict[str, Any]:
+    """One scale's section of a recipe with its per-model overlay and the study's changes applied."""
+    raw = _read(path, "recipe")
+    scales = [key for key in raw if key != "version"]
+    if scale not in scales:
+        raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}")
+    if not isinstance(raw.get("version"), int):
+        raise ConfigError(f"{path} has version {raw.get('version')!r}; expected a whole number, raised with numerics")
+    settings = deepcopy(_mapping(raw[scale], f"{path}: {scale}"))
+    overlays = settings.pop("by_model", {})
+    flat = _flatten(settings)
+    for key in changes:
+        if key not in flat:
+            raise ConfigError(f"{where} changes {key!r}, which {path} ({scale}) lacks; "
+                              f"available: {sorted(flat)}{_nearest(key, flat)}")  # fmt: skip
+    model = model or changes.get("model") or settings.get("model")
+    if model is not None and model not in models():
+        raise ConfigError(f"{where}: model is {model!r}; available: {sorted(models())}{_nearest(model, models())}")
+    for key, value in _flatten(overlays.get(model, {})).items():
+        if key not in flat:
+            raise ConfigError(f"{path}: by_model.{model} changes {key!r}, which section {scale} lacks")
+        flat[key] = value
+    for key, value in changes.items():
+        flat[key] = _check_type(f"{where}: {key}", value, flat[key])
+    for key, value in flat.items():
+        _check_range(f"{where}: {key}" if key in changes else f"{path}: {scale}.{key}", value)
+    return {"version": raw["version"], **_nest(flat)}
+
+
+def _check_type(where: str, value: Any, like: Any) -> Any:
+    """A change has the type of what it changes; a whole number may stand for a fraction."""
+    if like is None or value is None or (isinstance(value, type(like)) and not isinstance(value, bool)):
+        return value
+    if isinstance(like, bool) and isinstance(value, bool):
+        return value
+    if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    raise ConfigError(f"{where} is {value!r}; expected a {type(like).__name__}, such as {like!r}")
+
+
+def _check_range(where: str, value: Any) -> None:
+    """Ranges follow from names: ratios are fractions, counts and sizes are positive, rates are not negative."""
+    name = where.rpartition(".")[2].rpartition(" ")[2]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if name in ("duration", "warmup"):
+        Duration.parse(value, where)
+    elif name.endswith(("_ratio", "_share")) or name in ("drop_path", "label_smoothing", "layer_decay", "momentum"):
+        strict = name == "mask_ratio"
+        if value is not None and (not number or not 0 <= value <= 1 or (strict and value in (0, 1))):
+            hint = " (0.75 hides three patches in four)" if strict else ""
+            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1{hint}")
+    elif name.startswith("num_") or name.endswith(("_size", "_depth", "_width", "_heads", "_images")):
+        allow_zero = name in ("num_workers",)
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None and (not isinstance(item, int) or isinstance(item, bool) or item < (not allow_zero)):
+                raise ConfigError(f"{where} is {value!r}; expected a positive whole number")
+    elif name.endswith(("lr", "weight_decay")):
+        if value is not None and (not number or value < 0):
+            raise ConfigError(f"{where} is {value!r}; expected a number of at least 0 (write 1.5e-4, not 1e-4)")
+    elif name == "precision" and value not in ("float32", "bf16"):
+        raise ConfigError(f"{where} is {value!r}; expected 'float32' or 'bf16'")
+
+
+def _seeds(value: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or not value or not all(type(seed) is int and seed >= 0 for seed in value):
+        raise ConfigError(f"{where} is {value!r}; expected a list of whole numbers, such as [0, 1]")
+    if len(set(value)) < len(value):
+        raise ConfigError(f"{where} is {value!r}; a seed stands there twice")
+    return tuple(value)
+
+
+def _read(path: Path, what: str) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        others = sorted(str(file) for file in path.parent.glob("*.yaml"))
+        raise ConfigError(f"there is no {what} {path}; available: {others}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    return _mapping(raw, str(path))
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where} is {value!r}; expected a mapping of keys to values")
+    return dict(value)
+
+
+def _keys(
+    entry: Mapping[str, Any],
+    where: str,
+    required: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    open_ended: bool = False,
+) -> None:
+    known = (*required, *optional)
+    for key in required:
+        if key not in entry:
+            raise ConfigError(f"{where} lacks {key!r}; required keys: {list(required)}")
+    for key in entry:
+        if key not in known and not open_ended:
+            raise ConfigError(f"{where} has {key!r}; available keys: {list(known)}{_nearest(key, known)}")
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return nested
+
+
+def _nearest(word: Any, known: Any) -> str:
+    near = difflib.get_close_matches(str(word), [str(item) for item in known], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,92 @@
+"""Checkpoints that survive anything: written aside, flushed, renamed, and verified before they are believed.
+
+MMEngine's own hook deletes the old file before it writes the new one in its place, and its loader may unpickle;
+neither is used.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.manifest import fsync, sha256, write_atomic
+
+KEEP = 2
+
+
+class CheckpointError(RuntimeError):
+    """There are checkpoints, but none that can be trusted; or one could not be written."""
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step, then drop all but the newest two.
+
+    Raises:
+        CheckpointError: when it cannot be written, on a full disk for one; the ones before stay as they are.
+    """
+    path = folder / f"step-{step:08d}.pt"
+    temporary = folder / f".{path.name}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        content = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
+        write_atomic(_seal(path), json.dumps(content).encode())  # a seal alone is harmless, so it comes first
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        left = [str(other) for other in stored(folder) if other != path]
+        raise CheckpointError(
+            f"the checkpoint of step {step} could not be written to {folder} ({error}); the ones before are kept: "
+            f"{left}. Free some space and run this again to resume"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in stored(folder)[:-KEEP]:
+        _seal(old).unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+    fsync(folder)
+    return path
+
+
+def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """Step and state of the newest checkpoint that verifies; None where there is none at all.
+
+    Raises:
+        CheckpointError: when there are checkpoints but none verifies.
+    """
+    found = stored(folder)
+    for path in reversed(found):
+        complaint = _complaint(path)
+        if complaint is None:
+            return int(path.stem.partition("-")[2]), torch.load(path, map_location="cpu", weights_only=True)
+        print(f"warning: {path} is not used: {complaint}", flush=True)
+    if found:
+        raise CheckpointError(
+            f"none of the checkpoints in {folder} verifies ({[path.name for path in found]}); "
+            "delete them to train from the start"
+        )
+    return None
+
+
+def stored(folder: Path) -> list[Path]:
+    """All finished checkpoints, oldest first, whether they verify or not."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _complaint(path: Path) -> str | None:
+    try:
+        seal = json.loads(_seal(path).read_text())
+    except (OSError, ValueError):
+        return "its seal, the .json beside it, is missing or broken"
+    if (size := path.stat().st_size) != seal.get("bytes"):
+        return f"it has {size} bytes and should have {seal.get('bytes')}: it was cut short"
+    if sha256(path) != seal.get("sha256"):
+        return "its SHA-256 differs from its seal: it was changed"
+    return None

@@ -1,0 +1,174 @@
+"""Train a model: one function that every method and every trained task goes through."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.device import get_device
+from mmengine.model import MMDistributedDataParallel
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.data.images import as_it_is
+from pipeline.engine.hooks import CheckpointHook, LogHook, ScheduleHook
+from pipeline.engine.preemption import Preemption
+from pipeline.engine.runner import Precision, Runner, StepLoop
+from pipeline.engine.sampler import GlobalBatches
+from pipeline.engine.schedules import Schedule
+from pipeline.manifest import processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and in what portions a training runs.
+
+    num_steps: updates of the optimiser.
+    batch_size: samples of one update, over all devices and micro-batches.
+    accumulate: micro-batches per device and update.
+    precision: `float32`, or `bf16` for autocast to bfloat16.
+    checkpoint_every, log_every: in steps.
+    num_workers: loader processes per device.
+    clip_norm: largest norm of the gradient, None for no clipping.
+    """
+
+    num_steps: int
+    batch_size: int
+    accumulate: int
+    precision: str
+    checkpoint_every: int
+    log_every: int
+    num_workers: int
+    clip_norm: float | None = None
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    plan: Plan,
+    *,
+    work: Path,
+    seed: int,
+    log_path: Path,
+    collate: Callable[[Any], Any] = as_it_is,
+) -> dict[str, Any]:
+    """Train, or go on training from the newest checkpoint in `work`.
+
+    Args:
+        model: an MMEngine model (`train_step`), initialised; it holds the trained weights afterwards.
+        dataset: takes (epoch, index) pairs; all its randomness is a function of (seed, epoch, index).
+        optimizer: of the model's parameters; each group's `lr` is its peak.
+        schedule: factor of the peak rates at a step.
+        plan: portions.
+        work: where the checkpoints stand.
+        seed: decides order and randomness.
+        log_path: file of JSON lines.
+        collate: from a list of samples to a batch; by default the data set makes whole batches itself.
+
+    Returns:
+        The cost: seconds of training over all resumptions, images and images per second, devices, FLOPs per image.
+
+    Raises:
+        Preempted: after saving, when SIGTERM or SIGUSR2 was received.
+        CheckpointError, TrainingError, ConfigError: with the next step in the message.
+    """
+    connect()
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    device = get_device()
+    model = model.to(device)
+    batches = GlobalBatches(
+        len(dataset),  # type: ignore[arg-type]
+        plan.batch_size,
+        plan.num_steps,
+        plan.accumulate,
+        dist.get_rank(),
+        dist.get_world_size(),
+        seed,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=plan.num_workers,
+        pin_memory=device == "cuda",
+        persistent_workers=plan.num_workers > 0,
+    )
+    flops = _flops_per_image(model, next(iter(loader)), plan) if dist.is_main_process() else None
+    preemption = Preemption()
+    saving = CheckpointHook(work, plan.checkpoint_every, preemption)
+    logging = LogHook(log_path, plan.log_every, plan.batch_size)
+    clip = {"max_norm": plan.clip_norm} if plan.clip_norm is not None else None
+    runner = Runner(
+        model=_distributed(model, device),
+        work_dir=str(work),
+        train_dataloader=loader,
+        train_cfg={"type": StepLoop, "max_steps": plan.num_steps, "accumulate": plan.accumulate, "seed": seed},
+        optim_wrapper=Precision(optimizer, plan.accumulate, plan.precision, clip_grad=clip),
+        default_hooks=dict.fromkeys(
+            ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
+        ),
+        custom_hooks=[ScheduleHook(schedule), logging, saving],
+        launcher="pytorch" if dist.is_distributed() else "none",
+        log_level="WARNING",
+        randomness={"seed": seed},
+    )
+    try:
+        with preemption:
+            runner.train()
+    finally:
+        logging.close()
+    seconds = saving.seconds
+    images = plan.num_steps * plan.batch_size
+    return {
+        "seconds": round(seconds, 3),
+        "images": images,
+        "images_per_second": round(images / seconds, 2) if images else None,
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu: {processor()}",
+        "num_devices": dist.get_world_size(),
+        "num_threads": torch.get_num_threads(),
+        "precision": plan.precision,
+        "flops_per_image": flops,
+        "kwh": None,
+        "resumed_at": runner.resumed[0],
+    }
+
+
+def connect() -> None:
+    """Join the process group that torchrun announces in the environment, if it does and we have not yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_distributed():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def _distributed(model: nn.Module, device: str) -> nn.Module:
+    if not dist.is_distributed():
+        return model
+    devices = [int(os.environ["LOCAL_RANK"])] if device == "cuda" else None
+    return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
+
+
+def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float | None:
+    """Floating-point operations of one image's forward and backward pass, counted on one micro-batch."""
+    count = FlopCounterMode(display=False)
+    size = plan.batch_size // (plan.accumulate * dist.get_world_size())
+    state = torch.random.get_rng_state()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running statistics are put back
+    model.train()
+    with count:
+        losses = model._run_forward(model.data_preprocessor(batch, training=True), mode="loss")  # type: ignore[operator]
+        model.parse_losses(losses)[0].backward()  # type: ignore[operator]
+    model.zero_grad(set_to_none=True)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    torch.random.set_rng_state(state)
+    return count.get_total_flops() / size

@@ -1,0 +1,120 @@
+"""MMEngine hooks around each step: rate, log, checkpoint, preemption."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pipeline.engine import checkpoint
+from pipeline.engine.preemption import Preempted, Preemption
+from pipeline.engine.schedules import Schedule
+from pipeline.manifest import write_atomic
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on, such as a loss that is not finite."""
+
+
+class ScheduleHook(Hook):
+    """Set each group's rate before the step: its initial rate times the schedule's factor."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        factor = self.schedule(runner.iter)
+        for group in runner.optim_wrapper.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+class LogHook(Hook):
+    """One JSON object a logged step in a file, and a bar on a terminal or plain lines elsewhere.
+
+    On resumption the lines past the checkpoint are dropped, since those steps are taken again.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, path: Path, every: int, batch_size: int) -> None:
+        self.path, self.every, self.batch_size = path, every, batch_size
+        self.bar: Progress | None = None
+
+    def before_train(self, runner: Any) -> None:
+        if not is_main_process():
+            return
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= runner.iter]
+        write_atomic(self.path, "".join(kept).encode())
+        self.began, self.first = time.monotonic(), runner.iter
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns)
+            self.task = self.bar.add_task("training", total=runner.max_iters, completed=runner.iter)
+            self.bar.start()
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step = runner.iter
+        if step % self.every and step != runner.max_iters:
+            return
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in outputs.items()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"the loss is {values['loss']} at step {step}; expected a finite number. Lower the learning rate, "
+                "lengthen the warm-up or train in float32; the checkpoints before are kept"
+            )
+        if not is_main_process():
+            return
+        rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **values, "lr": rate}) + "\n")
+        elapsed = time.monotonic() - self.began
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, description=f"loss {values['loss']:.4f}")
+        else:
+            left = time.strftime("%H:%M:%S", time.gmtime(elapsed / (step - self.first) * (runner.max_iters - step)))
+            speed = (step - self.first) * self.batch_size / elapsed
+            print(f"step {step}/{runner.max_iters}  loss {values['loss']:.4f}  lr {rate:.2e}  "
+                  f"{speed:,.0f} samples/s  {left} left", flush=True)  # fmt: skip
+
+    def after_train(self, runner: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+class CheckpointHook(Hook):
+    """Save every so many steps, and when asked to leave; see `pipeline.engine.checkpoint`."""
+
+    priority = "LOW"
+
+    def __init__(self, folder: Path, every: int, preemption: Preemption) -> None:
+        self.folder, self.every, self.preemption = folder, every, preemption
+        self.carried = 0.0  # seconds of the processes before this one
+
+    def before_train(self, runner: Any) -> None:
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, over all resumptions."""
+        return self.carried + time.monotonic() - self.began
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step = runner.iter
+        leave = self.preemption.agreed(step)
+        if leave or step % self.every == 0 or step == runner.max_iters:
+            if is_main_process():
+                checkpoint.save(self.folder, step, {**runner.state(), "seconds": self.seconds})
+        if leave:
+            raise Preempted(step)

@@ -1,0 +1,110 @@
+"""Parameter groups and LARS.
+
+Weight decay spares vectors (biases and norms) but not class and mask tokens, which are three-dimensional, as in
+MAE's pretraining. Layer-wise decay follows Bao et al. 2022 (BEiT, arXiv:2106.08254): the rate of block i of n is
+multiplied by decay^(n + 1 - i'), where embeddings are layer 0, block i is layer i + 1 and the rest layer n + 1.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Embeddings keep their scale in fine-tuning: no decay for the class token and the position table.
+TOKENS = ("cls_token", "pos_embed")
+
+
+def param_groups(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float | None = None,
+    no_decay: Iterable[str] = (),
+    layer_of: Callable[[str], int] | None = None,
+    num_layers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Groups of equal rate and decay that hold each trainable parameter exactly once.
+
+    Args:
+        model: anything with named parameters.
+        lr: rate of the last layer.
+        weight_decay: of everything but vectors and names that end in one of `no_decay`.
+        layer_decay: factor per layer from the last to the first; None for one rate.
+        layer_of: from a parameter's name to its layer; by default a ViT's (`vit_layer`).
+        num_layers: blocks of the encoder, needed with `layer_decay`.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    exempt = tuple(no_decay)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = 0.0 if parameter.ndim <= 1 or (exempt and name.endswith(exempt)) else weight_decay
+        rate = lr
+        if layer_decay is not None:
+            assert num_layers is not None
+            layer = (layer_of or (lambda name: vit_layer(name, num_layers)))(name)
+            rate = lr * layer_decay ** (num_layers + 1 - layer)
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def vit_layer(name: str, num_layers: int) -> int:
+    """Layer of a parameter of a model that holds a timm ViT: 0 for embeddings, i + 1 for block i, else n + 1."""
+    if block := re.search(r"(?:^|\.)blocks\.(\d+)\.", name):
+        return int(block[1]) + 1
+    if re.search(r"(?:^|\.)(cls_token|pos_embed|patch_embed\.)", name):
+        return 0
+    return num_layers + 1
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling: SGD with momentum whose step is in proportion to each matrix's norm.
+
+    You et al. 2017 (arXiv:1708.03888), in the form of MoCo v3 and MAE: vectors are neither scaled nor decayed, and
+    the momentum buffer gathers scaled gradients, to which the rate is applied last.
+
+    Args:
+        params: parameters or groups.
+        lr: rate.
+        momentum: of the buffer.
+        weight_decay: added to the gradient of matrices.
+        trust_coefficient: ratio of a step's norm to its matrix's norm at a rate of 1.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust_coefficient": trust_coefficient,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        assert closure is None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                update = parameter.grad
+                if parameter.ndim > 1:
+                    update = update.add(parameter, alpha=group["weight_decay"])
+                    weight, gradient = parameter.norm(), update.norm()
+                    scale = group["trust_coefficient"] * weight / gradient
+                    update = update * torch.where((weight > 0) & (gradient > 0), scale, 1.0)
+                state = self.state[parameter]
+                buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+                buffer.mul_(group["momentum"]).add_(update)
+                parameter.add_(buffer, alpha=-group["lr"])

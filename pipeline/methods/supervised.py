@@ -1,0 +1,81 @@
+"""Supervised: the labels themselves as the objective, from scratch; the baseline of MAE's Table 3.
+
+He et al. 2022 (arXiv:2111.06377), appendix A.2 and Table 11. B images, C classes, D encoder width.
+
+Departures: the class token, rather than the mean of the patch tokens, is classified, because it is what linear
+probing reads from every encoder; mixing draws from NumPy's generator, which training seeds at every step.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from timm.data import Mixup
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pipeline.methods.base import Context, Draw, Method, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedOptions:
+    """Regularisation; `config/recipes/supervised.yaml` gives the numbers with their sources.
+
+    mixup, cutmix: parameters of their Beta distributions; 0 switches one off.
+    label_smoothing: share of the label's weight spread over all classes.
+    ema_momentum: share of the moving average of the weights kept per step; 0 switches it off.
+    """
+
+    mixup: float
+    cutmix: float
+    label_smoothing: float
+    ema_momentum: float
+
+
+class Supervised(Method):
+    Options = SupervisedOptions
+
+    def __init__(self, encoder: nn.Module, options: SupervisedOptions, context: Context) -> None:
+        super().__init__(encoder, options, context)
+        self.num_classes = context.num_classes
+        self.head = nn.Linear(encoder.embed_dim, context.num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.average = copy.deepcopy(encoder).requires_grad_(False) if options.ema_momentum else None
+        mixing = options.mixup > 0 or options.cutmix > 0
+        self.mix = Mixup(
+            mixup_alpha=options.mixup,
+            cutmix_alpha=options.cutmix,
+            label_smoothing=options.label_smoothing,
+            num_classes=context.num_classes,
+        ) if mixing else None  # fmt: skip
+
+    def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
+        return {"images": batch["images"], "labels": batch["labels"]}
+
+    def forward(self, images: Tensor, labels: Tensor) -> Step:
+        """One training step.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            labels: (B,), class indices.
+
+        Returns:
+            loss (); nothing is hidden.
+        """
+        if self.mix is not None:
+            images, labels = self.mix(images.clone(), labels)  # labels become (B, C) distributions
+        logits = self.head(self.encoder.forward_features(images)[:, 0]).float()
+        smoothing = self.options.label_smoothing if self.mix is None else 0.0  # mixing has smoothed them already
+        return Step(cross_entropy(logits, labels, label_smoothing=smoothing))
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        if self.average is not None:
+            momentum = self.options.ema_momentum
+            for mean, current in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
+                mean.lerp_(current, 1 - momentum)
+
+    def exported(self) -> nn.Module:
+        return self.encoder if self.average is None else self.average

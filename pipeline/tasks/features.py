@@ -1,0 +1,74 @@
+"""Frozen features: what an encoder says of an image, in one vector.
+
+B images, L patches, D encoder width.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.config import ConfigError
+from pipeline.data.images import Images, as_it_is
+from pipeline.data.transforms import CenterCrop
+
+POOLS = {
+    "class_token": lambda tokens: tokens[:, 0],
+    "mean": lambda tokens: tokens[:, 1:].mean(dim=1),
+}
+
+
+def pool(tokens: Tensor, feature: str) -> Tensor:
+    """One vector per image from (B, 1 + L, D) tokens: the class token, or the mean of the patches.
+
+    Raises:
+        ConfigError: for another way of pooling.
+    """
+    if feature not in POOLS:
+        raise ConfigError(f"feature is {feature!r}; available: {sorted(POOLS)}")
+    return POOLS[feature](tokens)
+
+
+def evaluation_set(folder: Path, split: str, settings: Mapping[str, Any]) -> Images:
+    """A split as evaluation sees it: resized to `resize`, the centre of `image_size` kept."""
+    return Images(folder / "files", split, CenterCrop(settings["image_size"], settings["resize"]), seed=0)
+
+
+@torch.no_grad()
+def apply(model: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:
+    """What a model makes of every image of a set, in order.
+
+    Args:
+        model: from (B, 3, H, W) to (B, ...); it is put in evaluation mode.
+        images: N of them.
+        settings: `batch_size` and `num_workers`.
+
+    Returns:
+        (N, ...), float32, on the CPU.
+    """
+    device = get_device()
+    model.to(device).eval()
+    size = settings["batch_size"]
+    batches = [
+        [(0, index) for index in range(first, min(first + size, len(images)))] for first in range(0, len(images), size)
+    ]
+    loader = DataLoader(images, batch_sampler=batches, collate_fn=as_it_is, num_workers=settings["num_workers"])
+    return torch.cat([model(batch["images"].to(device)).float().cpu() for batch in loader])
+
+
+def extract(encoder: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:
+    """Pooled features of every image of a set: (N, D)."""
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, images: Tensor) -> Tensor:
+            return pool(self.encoder.forward_features(images), settings["feature"])
+
+    return apply(Features(), images, settings)

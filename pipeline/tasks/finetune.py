@@ -1,0 +1,105 @@
+"""End-to-end fine-tuning: the encoder and a linear classifier are trained together.
+
+He et al. 2022 (arXiv:2111.06377), appendix A.1 and Table 9: layer-wise rate decay, drop path, mixup and cutmix, label
+smoothing; the mean of the last block's patch tokens is normalised and classified. B images, D encoder width, C classes.
+
+Departures: none from the authors' released code, whose position table is trained here though it is fixed before.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine import dist
+from mmengine.model import BaseModel
+from timm.data import Mixup
+from torch import Tensor, nn
+
+from pipeline.cell import Cell
+from pipeline.config import Duration
+from pipeline.data.augment import build_transform
+from pipeline.data.images import Images
+from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.optim import TOKENS, param_groups
+from pipeline.engine.schedules import warmup_cosine
+from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.accuracy import accuracy_record
+from pipeline.tasks.features import apply, evaluation_set, pool
+
+
+class Classifier(BaseModel):
+    """An encoder whose pooled, normalised patch tokens are classified.
+
+    Args:
+        encoder: trained here, positions included; its final norm gives way to one after pooling.
+        num_classes: C.
+        mixing: timm's arguments for mixup and cutmix; both at 0 leave the batch as it is.
+        label_smoothing: share of the label's weight spread over all classes.
+    """
+
+    def __init__(self, encoder: nn.Module, num_classes: int, mixing: dict[str, float], label_smoothing: float) -> None:
+        super().__init__()
+        encoder.norm = nn.Identity()
+        self.encoder = encoder.requires_grad_(True)
+        self.fc_norm = nn.LayerNorm(encoder.embed_dim, eps=1e-6)
+        self.head = nn.Linear(encoder.embed_dim, num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=2e-5)
+        nn.init.zeros_(self.head.bias)
+        self.label_smoothing = label_smoothing
+        mixed = any(mixing.values())
+        self.mix = Mixup(**mixing, label_smoothing=label_smoothing, num_classes=num_classes) if mixed else None
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Tensor) -> Any:
+        """Logits (B, C), or with `mode="loss"` the cross-entropy of the mixed batch."""
+        if mode == "tensor":
+            return self.head(self.fc_norm(pool(self.encoder.forward_features(images), "mean")))
+        smoothing = self.label_smoothing
+        if self.mix is not None:
+            images, labels = self.mix(images.clone(), labels)
+            smoothing = 0.0  # mixing has smoothed the labels already
+        logits = self(images).float()
+        return {"loss": F.cross_entropy(logits, labels, label_smoothing=smoothing)}
+
+
+def evaluate(cell: Cell) -> dict[str, Any] | None:
+    """Fine-tune on the training split, measure on the validation split."""
+    connect()
+    settings = cell.settings
+    train = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    torch.manual_seed(cell.seed)
+    encoder = load_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
+    mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
+    model = Classifier(encoder, len(train.classes), mixing, settings["label_smoothing"])
+    peak = settings["base_lr"] * settings["batch_size"] / 256
+    num_steps, warmup = (
+        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"]) for key in ("duration", "warmup")
+    )
+    groups = param_groups(
+        model,
+        peak,
+        settings["weight_decay"],
+        layer_decay=settings["layer_decay"],
+        no_decay=TOKENS,
+        num_layers=len(encoder.blocks),
+    )
+    cost = fit(
+        model,
+        train,
+        torch.optim.AdamW(groups, lr=peak, betas=tuple(settings["betas"])),
+        warmup_cosine(num_steps, warmup, final=settings["min_lr"] / peak),
+        Plan(
+            num_steps=num_steps,
+            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
+            checkpoint_every=settings["checkpoint_every"],
+            log_every=settings["log_every"],
+        ),
+        work=cell.work,
+        seed=cell.seed,
+        log_path=cell.files / "log.jsonl",
+    )
+    if not dist.is_main_process():
+        return None
+    val = evaluation_set(cell.data, "val", settings)
+    logits = apply(model, val, {**settings, "batch_size": settings["eval_batch_size"]})
+    records = [accuracy_record(logits, val.labels, top) for top in (1, 5) if logits.shape[1] > top]
+    return {"records": records, "cost": cost}

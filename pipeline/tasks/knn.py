@@ -1,0 +1,65 @@
+"""Weighted k-nearest neighbours on frozen features.
+
+Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", CVPR 2018, arXiv:1805.01978,
+with the settings of DINO (Caron et al. 2021, arXiv:2104.14294): a validation image is classified by the votes of its
+k nearest training images, each weighted by exp(cosine similarity / temperature).
+M validation and N training images, D encoder width, C classes.
+"""
+
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.cell import Cell
+from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.accuracy import accuracy_record
+from pipeline.tasks.features import evaluation_set, extract
+
+CHUNK = 1000  # validation images whose similarities to all training images are held at once
+
+
+def evaluate(cell: Cell) -> dict[str, Any]:
+    """The records and the cost of one cell."""
+    settings = cell.settings
+    started = time.monotonic()
+    encoder = load_encoder(cell.encoder, settings["image_size"])
+    train, val = (evaluation_set(cell.data, split, settings) for split in ("train", "val"))
+    votes = vote(
+        extract(encoder, val, settings),
+        extract(encoder, train, settings),
+        train.labels,
+        len(train.classes),
+        settings["num_neighbours"],
+        settings["temperature"],
+    )
+    seconds = time.monotonic() - started
+    images = len(train) + len(val)
+    return {
+        "records": [accuracy_record(votes, val.labels)],
+        "cost": {"seconds": round(seconds, 3), "images": images, "images_per_second": round(images / seconds, 1)},
+    }
+
+
+def vote(
+    queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, num_neighbours: int, temperature: float
+) -> Tensor:
+    """Weighted votes of the nearest neighbours.
+
+    Args:
+        queries: (M, D).
+        bank: (N, D).
+        labels: (N,), classes of the bank.
+
+    Returns:
+        (M, C) sums of weights.
+    """
+    bank = F.normalize(bank, dim=1)
+    votes = []
+    for chunk in F.normalize(queries, dim=1).split(CHUNK):
+        similarity, nearest = (chunk @ bank.T).topk(min(num_neighbours, len(bank)), dim=1)
+        weights = (similarity / temperature).exp()
+        votes.append(torch.zeros(len(chunk), num_classes).scatter_add_(1, labels[nearest], weights))
+    return torch.cat(votes)

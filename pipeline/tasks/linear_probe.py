@@ -1,0 +1,148 @@
+"""Linear probing: a linear classifier on frozen features, with MAE's protocol.
+
+He et al. 2022 (arXiv:2111.06377), appendix A.1 and Table 10: BatchNorm without affine parameters, one linear map,
+LARS, weak augmentation. Several learning rates share one pass over the data, each with a head of its own.
+B images, D encoder width, C classes.
+
+Departures: the paper states one rate; here the rate is chosen on training images held out from all heads, never on
+the validation split.
+"""
+
+import json
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine import dist
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from pipeline.cell import Cell
+from pipeline.config import Duration
+from pipeline.data.augment import build_transform
+from pipeline.data.draws import bits
+from pipeline.data.images import Images
+from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.optim import LARS
+from pipeline.engine.schedules import warmup_cosine
+from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.accuracy import accuracy_record
+from pipeline.tasks.features import apply, evaluation_set, pool
+
+HOLD_OUT = 102  # the stream of draws that chooses the held-out images
+
+
+class LinearProbe(BaseModel):
+    """Frozen encoder, one BatchNorm, one linear head per learning rate.
+
+    Args:
+        encoder: frozen here.
+        feature: how its tokens are pooled.
+        num_classes: C.
+        num_heads: learning rates tried.
+    """
+
+    def __init__(self, encoder: nn.Module, feature: str, num_classes: int, num_heads: int) -> None:
+        super().__init__()
+        self.encoder, self.feature = encoder.requires_grad_(False), feature
+        self.norm = nn.BatchNorm1d(encoder.embed_dim, affine=False, eps=1e-6)
+        self.heads = nn.ModuleList(nn.Linear(encoder.embed_dim, num_classes) for _ in range(num_heads))
+        for head in self.heads:
+            nn.init.trunc_normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+
+    def train(self, mode: bool = True) -> "LinearProbe":
+        super().train(mode)
+        self.encoder.eval()  # frozen in its behaviour too
+        return self
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Tensor) -> Any:
+        """Logits (B, heads, C), or with `mode="loss"` the sum of the heads' losses, which share no parameter."""
+        with torch.no_grad():
+            features = pool(self.encoder.forward_features(images), self.feature)
+        normalised = self.norm(features.float())
+        logits = torch.stack([head(normalised) for head in self.heads], dim=1)
+        if mode == "tensor":
+            return logits
+        return {"loss": sum(F.cross_entropy(logits[:, head].float(), labels) for head in range(len(self.heads)))}
+
+
+class Part(Dataset[Any]):
+    """Some images of a set; samples keep the draws they have in the whole."""
+
+    def __init__(self, images: Images, indices: Tensor) -> None:
+        self.images, self.indices = images, indices.tolist()
+        self.labels = images.labels[indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+        return self.images.__getitems__([(epoch, self.indices[index]) for epoch, index in samples])
+
+
+def evaluate(cell: Cell) -> dict[str, Any] | None:
+    """Train the heads, choose a rate on held-out training images, measure it on the validation split."""
+    connect()
+    settings = cell.settings
+    train = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    kept, held_out = hold_out(len(train), settings["holdout_share"], cell.seed)
+    rates = settings["base_lrs"]
+    torch.manual_seed(cell.seed)
+    probe = LinearProbe(
+        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(train.classes), len(rates)
+    )
+    scale = settings["batch_size"] / 256
+    num_steps, warmup = (
+        Duration.parse(settings[key], key).steps(len(kept), settings["batch_size"]) for key in ("duration", "warmup")
+    )
+    heads = zip(probe.heads, rates, strict=True)
+    optimizer = LARS(
+        [{"params": list(head.parameters()), "lr": rate * scale} for head, rate in heads],
+        lr=1.0,
+        momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"],
+        trust_coefficient=settings["trust_coefficient"],
+    )
+    cost = fit(
+        probe,
+        Part(train, kept),
+        optimizer,
+        warmup_cosine(num_steps, warmup),
+        Plan(
+            num_steps=num_steps,
+            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
+            checkpoint_every=settings["checkpoint_every"],
+            log_every=settings["log_every"],
+        ),
+        work=cell.work,
+        seed=cell.seed,
+        log_path=cell.files / "log.jsonl",
+    )
+    if not dist.is_main_process():
+        return None
+    settings = {**settings, "batch_size": settings["eval_batch_size"]}
+    chosen, share = 0, None
+    if len(rates) > 1:
+        unaugmented = Part(evaluation_set(cell.data, "train", settings), held_out)
+        guesses = apply(probe, unaugmented, settings).argmax(dim=2)  # type: ignore[arg-type]
+        share = (guesses == unaugmented.labels[:, None]).float().mean(dim=0)
+        chosen = int(share.argmax())
+    val = evaluation_set(cell.data, "val", settings)
+    logits = apply(probe, val, settings)
+    by_rate = [
+        {"base_lr": rate, "held_out_top1": 100 * float(share[head]) if share is not None else None,
+         **accuracy_record(logits[:, head], val.labels), "chosen": head == chosen}
+        for head, rate in enumerate(rates)
+    ]  # fmt: skip
+    (cell.files / "rates.json").write_text(json.dumps(by_rate, indent=1))
+    return {"records": [accuracy_record(logits[:, chosen], val.labels)], "cost": cost}
+
+
+def hold_out(num_images: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices that train the heads and indices that choose between them, drawn by seed."""
+    key = int(bits(seed, 0, 0, HOLD_OUT)) & (2**63 - 1)
+    order = torch.randperm(num_images, generator=torch.Generator().manual_seed(key))
+    count = round(num_images * share)
+    return order[count:].sort().values, order[:count].sort().values

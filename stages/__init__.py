@@ -1,0 +1,55 @@
+"""One thin script per node type of the graph: what it reads, what it writes, one call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from pipeline.cell import Cell
+from pipeline.config import ConfigError, load_study
+from pipeline.lock import Lock, LockError
+from pipeline.manifest import ManifestError
+
+MISTAKES = (ConfigError, LockError, ManifestError)  # their messages say all there is to say
+
+
+@contextmanager
+def stage(name: str, doc: str) -> Iterator[Cell]:
+    """Parse the command line of a stage, hold its work directory, and tell of failures in one clear line.
+
+    Args:
+        name: the stage.
+        doc: its module docstring, shown by `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study, such as config/demo.yaml")
+    if name == "prepare":
+        parser.add_argument("--data", required=True, metavar="ROLE", help="images, detection or segmentation")
+    else:
+        parser.add_argument("--run", required=True, help="a run of the study")
+        parser.add_argument("--seed", required=True, type=int, help="a seed of the study")
+    arguments = parser.parse_args()
+    first = int(os.environ.get("RANK", "0")) == 0
+    cell = None
+    try:
+        study = load_study(arguments.study)
+        if name == "prepare":
+            cell = Cell(study, name, arguments.data)
+        else:
+            cell = Cell(study, name, arguments.run, arguments.seed)
+        with Lock(cell.work) if first else nullcontext():
+            yield cell
+    except LockError as error:
+        sys.exit(f"error: {error}")  # the holder is at work: this cell has not failed
+    except Exception as error:
+        if cell is not None and first:
+            cell.fail(error)
+        if not isinstance(error, MISTAKES):
+            traceback.print_exc()
+        sys.exit(f"error: {error}")

@@ -1,0 +1,25 @@
+"""Train one run of the study, from its recipe, at one seed.
+
+Reads:  data/<images>/manifest.json, and the teacher's results/<study>/pretrain/<teacher>-<seed>/manifest.json
+Writes: results/<study>/pretrain/<run>-<seed>/{manifest.json, files/}: encoder.safetensors (timm's keys),
+        method.safetensors (everything the method holds), log.jsonl, reconstructions.png
+
+Interrupted, it resumes from its last checkpoint when the same command is run again.
+"""
+
+import sys
+
+from pipeline.engine.launch import maybe_launch
+from stages import stage
+
+
+def main() -> None:
+    maybe_launch(sys.argv)  # over several GPUs or nodes, where they were granted
+    with stage("pretrain", __doc__) as cell:
+        from pipeline.engine.pretrain import pretrain
+
+        pretrain(cell)
+
+
+if __name__ == "__main__":
+    main()
