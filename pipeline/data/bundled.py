@@ -16,7 +16,5 @@ def bundled(package: str, path: str) -> Path:
     spec = find_spec(package)
     file = Path(spec.origin).parent / path if spec is not None and spec.origin is not None else None
     if file is None or not file.is_file():
-        raise FileNotFoundError(
-            f"{path} of the package {package} is not there; run `make setup` to install the lock"
-        )
+        raise FileNotFoundError(f"{path} of the package {package} is not there; run `make setup` to install the lock")
     return file

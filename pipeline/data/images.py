@@ -35,9 +35,7 @@ class Images(Dataset[dict[str, Tensor]]):
         in_memory: bytes up to which the decoded set is kept.
     """
 
-    def __init__(
-        self, folder: Path, split: str, transform: Transform, seed: int, in_memory: int = IN_MEMORY
-    ) -> None:
+    def __init__(self, folder: Path, split: str, transform: Transform, seed: int, in_memory: int = IN_MEMORY) -> None:
         self.packed = Packed(folder, split)
         self.transform, self.seed = transform, seed
         self.classes: list[str] = json.loads((Path(folder) / "classes.json").read_text())

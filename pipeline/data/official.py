@@ -67,13 +67,9 @@ def check_counts(key: str, root: Path, expect: Mapping[str, int] | None, found: 
     """
     for name in expect or {}:
         if name not in found:
-            raise ConfigError(
-                f"{key.replace('.root', '.expect')} has {name!r}; available: {', '.join(found)}"
-            )
+            raise ConfigError(f"{key.replace('.root', '.expect')} has {name!r}; available: {', '.join(found)}")
     wrong = [
-        f"{found[name]:,} {name} (expected {count:,})"
-        for name, count in (expect or {}).items()
-        if found[name] != count
+        f"{found[name]:,} {name} (expected {count:,})" for name, count in (expect or {}).items() if found[name] != count
     ]
     if wrong:
         raise ConfigError(

@@ -71,16 +71,14 @@ class PackWriter:
         index = self.folder / f".{self.split}.index.npz"
         keys = np.frombuffer("\n".join(self._keys).encode(), np.uint8)
         with open(index, "wb") as file:
-            np.savez(
-                file, keys=keys, **{name: np.array(self._rows[name], kind) for name, kind in _FIELDS.items()}
-            )
+            np.savez(file, keys=keys, **{name: np.array(self._rows[name], kind) for name, kind in _FIELDS.items()})
             _sync(file)
         os.replace(index, self.folder / f"{self.split}.index.npz")
 
     def _next_shard(self) -> None:
         self._close_shard()
         self._shards.append(self.folder / f".{_shard_name(self.split, len(self._shards))}")
-        self._file = open(self._shards[-1], "wb")  # noqa: SIM115 - closed by __exit__
+        self._file = open(self._shards[-1], "wb")
 
     def _close_shard(self) -> None:
         if self._file is not None:
@@ -148,9 +146,7 @@ class Packed:
             path = self.folder / _shard_name(self.split, shard)
             found = path.stat().st_size if path.is_file() else 0
             if found < wanted:
-                raise ValueError(
-                    f"{path} holds {found} bytes; its index expects {wanted}. Copy or prepare it again"
-                )
+                raise ValueError(f"{path} holds {found} bytes; its index expects {wanted}. Copy or prepare it again")
 
 
 def _shard_name(split: str, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import shutil
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,9 @@ def prepare(spec: DataSpec, work: Path, files: Path) -> dict[str, Any]:
     """
     source = importlib.import_module(f"pipeline.data.sources.{spec.source}")
     options = read_options(source.Options, spec.options, f"data.{spec.role}")
-    files.mkdir(parents=True, exist_ok=True)
+    for folder in (work / "raw", files):  # of an attempt that was cut off
+        shutil.rmtree(folder, ignore_errors=True)
+    files.mkdir(parents=True)
     return {"name": spec.name, "source": spec.source, **source.prepare(options, work, files)}
 
 

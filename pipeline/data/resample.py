@@ -2,8 +2,8 @@
 
 The weights are Pillow's: Keys' cubic kernel with a = -1/2, stretched by the scale when an image shrinks so
 that it does not alias (Keys, "Cubic Convolution Interpolation for Digital Image Processing", IEEE TASSP
-1981); like Pillow it rounds to 8 bits after each pass, so that an image in memory and one in a file give the
-same result to one level in 255. B images, H and W their size, S the size wanted.
+1981); like Pillow it rounds to 8 bits after each pass, so that an image in memory and one in a file agree to
+a level or two of 255. B images, H and W their size, S the size wanted.
 """
 
 import torch
@@ -29,15 +29,8 @@ def resample(images: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
     )
     batch, channels, tall, wide = images.shape
     # (B, 3H, W) @ (B, W, S), then (B, S, H) @ (B, H, 3S): two large products per image, not six small ones.
-    across = torch.bmm(
-        images.reshape(batch, channels * tall, wide).to(torch.float32), columns.transpose(1, 2)
-    )
-    across = (
-        _to_levels(across)
-        .view(batch, channels, tall, size)
-        .transpose(1, 2)
-        .reshape(batch, tall, channels * size)
-    )
+    across = torch.bmm(images.reshape(batch, channels * tall, wide).to(torch.float32), columns.transpose(1, 2))
+    across = _to_levels(across).view(batch, channels, tall, size).transpose(1, 2).reshape(batch, tall, channels * size)
     resized = torch.bmm(rows, across).view(batch, size, channels, size)
     return _to_levels(resized).transpose(1, 2).contiguous()
 

@@ -59,7 +59,7 @@ def split_scans(seed: int, val_share: float, digits: Sequence[int] = range(10)) 
         positions = rng.permutation(np.flatnonzero(classes == digit))
         cut = round(len(positions) * val_share)
         if not 0 < cut < len(positions):
-            raise ValueError(
+            raise ConfigError(
                 f"val_share is {val_share}; expected a share that leaves scans on both sides, such as 0.25"
             )
         chosen["val"].append(positions[:cut])

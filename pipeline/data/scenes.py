@@ -77,9 +77,7 @@ class Options:
         if unknown:
             raise ConfigError(f"photos names {unknown[0]!r}; available: {', '.join(PHOTOS)}")
         if self.num_grounds > len(self.photos):
-            raise ConfigError(
-                f"num_grounds is {self.num_grounds}; expected at most that of photos, {len(self.photos)}"
-            )
+            raise ConfigError(f"num_grounds is {self.num_grounds}; expected at most that of photos, {len(self.photos)}")
         if self.digit_size[0] < 8 or self.digit_size[1] > self.image_size / 1.5:
             raise ConfigError(
                 f"digit_size is {list(self.digit_size)}; expected sides from 8 to two thirds of image_size, "
@@ -178,9 +176,7 @@ def _add_digit(
     for _ in range(_TRIES):
         top, left = rng.integers(0, options.image_size - size + 1, 2)
         if taken[top : top + size, left : left + size].mean() < 0.1:
-            mask = _ink(
-                options, canvas, ink, top, left, things, edges, _colour(options, canvas, top, left, size, rng)
-            )
+            mask = _ink(options, canvas, ink, top, left, things, edges, _colour(options, canvas, top, left, size, rng))
             things.append(Thing(digit, mask, crowd=False))
             return
 
@@ -210,9 +206,7 @@ def _scan(
     return digit, draw_ink(scans.ink[scans.pick(np.array([digit]), rng)], size, jitter, rng)[0]
 
 
-def _colour(
-    options: Options, canvas: Array, top: int, left: int, size: int, rng: np.random.Generator
-) -> Array:
+def _colour(options: Options, canvas: Array, top: int, left: int, size: int, rng: np.random.Generator) -> Array:
     """An ink that stands out from the mean of the ground; on a middling ground the one that does so most."""
     ground = brightness(canvas[top : top + size, left : left + size].mean((0, 1)))
     colours = rng.uniform(0, 1, (64, 3)).astype(np.float32)

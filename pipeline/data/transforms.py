@@ -62,9 +62,7 @@ class RandomCrop:
     ) -> None:
         for name, (low, high), limit in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= limit:
-                raise ValueError(
-                    f"{name} is {(low, high)}; expected smallest and largest, such as (0.2, 1.0)"
-                )
+                raise ValueError(f"{name} is {(low, high)}; expected smallest and largest, such as (0.2, 1.0)")
         self.image_size, self.scale, self.ratio = image_size, scale, ratio
         self.flip, self.single_draw = flip, single_draw
 
@@ -73,9 +71,7 @@ class RandomCrop:
         return _normalise(resample(images, boxes, flips, self.image_size))
 
     def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        boxes, flips = self.parameters(
-            seed, torch.tensor([epoch]), torch.tensor([index]), image.height, image.width
-        )
+        boxes, flips = self.parameters(seed, torch.tensor([epoch]), torch.tensor([index]), image.height, image.width)
         top, left, height, width = boxes[0].tolist()
         size = (self.image_size, self.image_size)
         # Cut first, then resize: the kernel must not look past the box, as in torchvision.
@@ -84,16 +80,12 @@ class RandomCrop:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return _normalise(_as_tensor(image)[None])[0]
 
-    def parameters(
-        self, seed: int, epochs: Tensor, indices: Tensor, height: int, width: int
-    ) -> tuple[Tensor, Tensor]:
+    def parameters(self, seed: int, epochs: Tensor, indices: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(B, 4) int64 boxes (top, left, height, width) in pixels, and (B,) bool flips."""
         tries = 1 if self.single_draw else _TRIES
         draws = uniform(seed, epochs, indices, 2 * tries + 3, CROP).to(torch.float64)
         area = height * width * _between(draws[:, :tries], *self.scale)
-        shape = torch.exp(
-            _between(draws[:, tries : 2 * tries], math.log(self.ratio[0]), math.log(self.ratio[1]))
-        )
+        shape = torch.exp(_between(draws[:, tries : 2 * tries], math.log(self.ratio[0]), math.log(self.ratio[1])))
         tall, wide = torch.sqrt(area / shape).round().long(), torch.sqrt(area * shape).round().long()
         if self.single_draw:
             tall, wide = tall.clamp(1, height)[:, 0], wide.clamp(1, width)[:, 0]
@@ -123,9 +115,7 @@ class CenterCrop:
 
     def __init__(self, image_size: int, resize: int) -> None:
         if resize < image_size:
-            raise ValueError(
-                f"resize is {resize}; expected at least image_size, {image_size} (MAE: 256 and 224)"
-            )
+            raise ValueError(f"resize is {resize}; expected at least image_size, {image_size} (MAE: 256 and 224)")
         self.image_size, self.resize = image_size, resize
 
     def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
@@ -184,9 +174,7 @@ class AutoAugmented:
         pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
         samples = zip(pictures, epochs.tolist(), indices.tolist(), strict=True)
         with _generators_kept():
-            return torch.stack(
-                [self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples]
-            )
+            return torch.stack([self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples])
 
     def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
         with _generators_kept():

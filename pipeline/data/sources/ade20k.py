@@ -49,9 +49,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     findings, splits = Findings(), {}
     for split, folder in _SPLITS.items():
         _pack(options, root, folder, split, names[split], len(classes), files, findings)
-        splits[split] = {
-            "count": len(names[split]) - sum(f"/{folder}/" in bad["file"] for bad in findings.rejects)
-        }
+        splits[split] = {"count": len(names[split]) - sum(f"/{folder}/" in bad["file"] for bad in findings.rejects)}
     (files / "classes.json").write_text(json.dumps(classes))
     return {
         "splits": splits,

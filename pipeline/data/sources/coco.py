@@ -34,12 +34,8 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     annotations = {split: _read(root, name) for split, name in _SPLITS.items()}
     classes = [category["name"] for category in annotations["train"]["categories"]]
     if classes != [category["name"] for category in annotations["val"]["categories"]]:
-        raise ConfigError(
-            f"{KEY} is {str(root)!r}, whose two annotation files list different categories. {LAYOUT}"
-        )
-    found = {split: len(content["images"]) for split, content in annotations.items()} | {
-        "classes": len(classes)
-    }
+        raise ConfigError(f"{KEY} is {str(root)!r}, whose two annotation files list different categories. {LAYOUT}")
+    found = {split: len(content["images"]) for split, content in annotations.items()} | {"classes": len(classes)}
     check_counts(KEY, root, options.expect, found)
     for split, name in _SPLITS.items():
         _check_present(root, name, annotations[split]["images"])
@@ -109,9 +105,7 @@ def _read(root: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is not whole JSON ({error}); copy it again. {LAYOUT}") from None
     lacking = [key for key in ("images", "annotations", "categories") if key not in content]
     if lacking:
-        raise ConfigError(
-            f"{path} lacks {', '.join(lacking)}; expected COCO's instance annotations. {LAYOUT}"
-        )
+        raise ConfigError(f"{path} lacks {', '.join(lacking)}; expected COCO's instance annotations. {LAYOUT}")
     return content
 
 

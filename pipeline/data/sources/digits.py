@@ -55,9 +55,7 @@ class Options:
                 f"contrast is {self.contrast}; expected 0 to 0.8: beyond, hardly a pair of colours is left"
             )
         if self.scale[0] <= 0:
-            raise ConfigError(
-                f"scale is {list(self.scale)}; expected shares of the image above 0, such as [0.6, 1.0]"
-            )
+            raise ConfigError(f"scale is {list(self.scale)}; expected shares of the image above 0, such as [0.6, 1.0]")
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
@@ -95,9 +93,7 @@ def draw(options: Options, part: scans.Scans, classes: np.ndarray, rng: np.rando
         scale=tuple(options.scale), shift=options.shift, rotation=options.rotation, shear=options.shear
     )
     ink = scans.draw_ink(part.ink[part.pick(classes, rng)], size, jitter, rng)[..., None]
-    ground, colour = (
-        colours[:, None, None, :] for colours in scans.two_colours(number, options.contrast, rng)
-    )
+    ground, colour = (colours[:, None, None, :] for colours in scans.two_colours(number, options.contrast, rng))
     pictures = ground + ink * (colour - ground)
     pictures += rng.normal(0, options.noise, pictures.shape)
     return (pictures.clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -79,9 +79,7 @@ def _by_folder(root: Path, split: str, classes: list[str]) -> list[tuple[Path, i
     for label, name in enumerate(classes):
         images = _images(root / split / name)
         if not images:
-            raise ConfigError(
-                f"{KEY} is {str(root)!r}, where {split}/{name} holds no images; copy it again. {LAYOUT}"
-            )
+            raise ConfigError(f"{KEY} is {str(root)!r}, where {split}/{name} holds no images; copy it again. {LAYOUT}")
         samples += [(path, label) for path in images]
     return samples
 

@@ -33,9 +33,7 @@ def write(options: Options, root: Path) -> None:
         for number, scene in enumerate(track(scenes.compose(options, split), f"drawing {split}", count), 1):
             name = f"ADE_{split}_{number:08d}"
             Image.fromarray(scene.image).save(root / "images" / folder / f"{name}.jpg", quality=95)
-            Image.fromarray(label_image(scene, options.digits)).save(
-                root / "annotations" / folder / f"{name}.png"
-            )
+            Image.fromarray(label_image(scene, options.digits)).save(root / "annotations" / folder / f"{name}.png")
     names = [scans.NAMES[digit] for digit in options.digits] + list(options.photos)
     rows = [f"{place}\t{name}" for place, name in enumerate(names, 1)]
     (root / "objectInfo150.txt").write_text("\n".join(["Idx\tName", *rows]) + "\n")

@@ -1,0 +1,78 @@
+"""Batches of a packed set: the same whatever the loader does."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from pipeline.data.images import Images, as_it_is
+from pipeline.data.packed import PackWriter
+from pipeline.data.transforms import AutoAugmented, CenterCrop, RandomCrop, denormalise
+
+CROP = RandomCrop(16, (0.2, 1.0), (3 / 4, 4 / 3), flip=True)
+SAMPLES = [(epoch, index) for epoch in (0, 3) for index in (5, 0, 11, 7, 7, 2)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    with PackWriter(tmp_path, "train", 2**20) as pack:
+        for number in range(12):
+            pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).resize((16, 16)))
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            pack.add(f"{number}.png", buffer.getvalue(), label=number % 2, height=16, width=16)
+    (tmp_path / "classes.json").write_text(json.dumps(["even", "odd"]))
+    return tmp_path
+
+
+def test_a_batch_has_the_samples_asked_for(folder):
+    batch = Images(folder, "train", CROP, seed=0).__getitems__(SAMPLES)
+    assert batch["images"].shape == (12, 3, 16, 16) and batch["images"].dtype == torch.float32
+    assert list(zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)) == SAMPLES
+    assert batch["labels"].tolist() == [index % 2 for _, index in SAMPLES]
+    assert torch.equal(batch["images"][3], batch["images"][4])  # the same sample twice
+    assert not torch.equal(batch["images"][3], batch["images"][9])  # and in another epoch
+
+
+@pytest.mark.parametrize("transform", [CROP, CenterCrop(12, 14)], ids=["random", "centre"])
+def test_memory_and_files_agree(folder, transform):
+    held, read = (Images(folder, "train", transform, seed=0, in_memory=limit) for limit in (2**20, 0))
+    assert held.pixels is not None and read.pixels is None
+    left, right = (images.__getitems__(SAMPLES)["images"] for images in (held, read))
+    assert (denormalise(left) - denormalise(right)).abs().max() * 255 < 2.01
+
+
+@pytest.mark.parametrize("limit", [0, 2**20], ids=["files", "memory"])
+def test_workers_change_nothing(folder, limit):
+    images = Images(folder, "train", AutoAugmented(16, (0.2, 1), (1, 1), "rand-m9", 0.25), 0, in_memory=limit)
+    batches = [SAMPLES[start : start + 4] for start in range(0, 12, 4)]
+    here, there = (
+        [b["images"] for b in DataLoader(images, batch_sampler=batches, num_workers=n, collate_fn=as_it_is)]
+        for n in (0, 2)
+    )
+    assert all(map(torch.equal, here, there)) and len(here) == 3
+    together = images.__getitems__(SAMPLES)["images"]
+    assert torch.equal(torch.cat(here), together)
+    assert torch.equal(images[SAMPLES[2]]["images"], together[2])
+
+
+def test_a_set_of_unequal_sizes_is_read_from_files(folder):
+    with PackWriter(folder, "val", 2**20) as pack:
+        for side in (16, 20):
+            buffer = io.BytesIO()
+            Image.new("RGB", (side, 16)).save(buffer, "PNG")
+            pack.add(f"{side}.png", buffer.getvalue(), label=0, height=16, width=side)
+    images = Images(folder, "val", CROP, seed=0)
+    assert images.pixels is None and images.__getitems__([(0, 0), (0, 1)])["images"].shape == (2, 3, 16, 16)
+
+
+def test_a_file_that_cannot_be_decoded_is_named(folder):
+    with PackWriter(folder, "val", 2**20) as pack:
+        pack.add("n01/broken.JPEG", b"\xff\xd8 no", label=0)
+    with pytest.raises(ValueError, match=r"n01/broken.JPEG of .* cannot be decoded.*prepare the data again"):
+        Images(folder, "val", CROP, seed=0)[(0, 0)]

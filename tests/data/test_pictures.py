@@ -1,0 +1,70 @@
+"""Every mode found in real data sets becomes the right 8-bit RGB."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.pictures import decode, open_whole
+
+
+def encode(image, kind="PNG", **more):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+def pixels(image, kind="PNG", **more):
+    decoded = decode(encode(image, kind, **more))
+    assert decoded.mode == "RGB"
+    return np.asarray(decoded)
+
+
+GREY = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (8, 1))
+AS_RGB = np.repeat(GREY[..., None], 3, axis=2)
+
+
+def test_greyscale():
+    assert (pixels(Image.fromarray(GREY)) == AS_RGB).all()
+
+
+def test_16_bit_greyscale_is_scaled_not_clipped():
+    deep = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert np.abs(pixels(deep).astype(int) - AS_RGB).max() <= 1
+
+
+def test_palette_with_transparency_keeps_its_colours():
+    image = Image.fromarray(AS_RGB).quantize(16)
+    expected = np.asarray(image.convert("RGB"))
+    assert (pixels(image, transparency=bytes([0, 128])) == expected).all()
+
+
+def test_transparency_is_dropped():
+    alpha = np.full((8, 32, 1), 3, np.uint8)
+    assert (pixels(Image.fromarray(np.concatenate([AS_RGB, alpha], axis=2))) == AS_RGB).all()
+
+
+def test_cmyk_jpeg_is_converted():
+    red = Image.new("RGB", (16, 16), (220, 30, 40)).convert("CMYK")
+    assert np.abs(pixels(red, "JPEG", quality=95).astype(int) - (220, 30, 40)).max() < 12
+
+
+def test_bilevel():
+    assert set(pixels(Image.fromarray(GREY > 100)).ravel()) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_file_that_was_cut_off_is_an_error(kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    assert open_whole(data).size == (64, 64)
+    for share in (0.3, 0.7, 0.95):
+        with pytest.raises(ValueError):
+            open_whole(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>404</html>", bytes(1000)])
+def test_what_is_no_image_is_an_error_that_can_be_read(data):
+    with pytest.raises(ValueError, match=r"^[^<>]+$"):
+        decode(data)
