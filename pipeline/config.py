@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -330,13 +331,19 @@ def _seeds(value: Any, where: str) -> tuple[int, ...]:
 
 def _read(path: Path, what: str) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = deepcopy(_parse(path, path.stat().st_mtime_ns))
     except FileNotFoundError:
         others = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise ConfigError(f"there is no {what} {path}; available: {others}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     return _mapping(raw, str(path))
+
+
+@lru_cache(maxsize=256)
+def _parse(path: Path, changed: int) -> Any:
+    """A file's content; planning a large study asks for the same recipe hundreds of times."""
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

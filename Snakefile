@@ -1,0 +1,131 @@
+"""The study on one screen: prepare data, pretrain every run, measure it on every task, write the report.
+
+    snakemake --cores 2 all                                        the demo study, on this machine
+    snakemake --profile slurm all                                  the paper study, on a cluster
+    snakemake --cores 2 --configfile config/smoke.yaml all         any other study
+
+Inputs are manifests, small files whose content Snakemake compares; weights and packs lie beside them in `files/`.
+Every stage works in `work/`, which no rule declares, so that a job that fails resumes when it is tried again.
+Resources stand in profiles/default and slurm/. dvc.yaml says the same graph to DVC.
+"""
+
+import json
+import os
+import re
+
+from pipeline.config import load_study
+from pipeline.freshness import settle
+
+STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
+settle(STUDY)  # `dvc checkout` leaves times in any order; the manifests know the true one
+
+ROLES = {spec.name: role for role, spec in STUDY.data.items()}
+PRETRAINED = f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json"
+
+
+def data(stage):
+    """Manifest of the data set that a stage of a run reads."""
+    return lambda wildcards: (
+        f"{STUDY.data[STUDY.settings(stage, wildcards.run)['data']].folder}/manifest.json"
+    )
+
+
+def settings(stage):
+    """All numbers of a cell: when one of them changes, the cell is run again."""
+    return lambda wildcards: json.dumps(
+        STUDY.settings(stage, wildcards.run), sort_keys=True
+    )
+
+
+wildcard_constraints:
+    name="|".join(spec.name for spec in STUDY.data.values()),
+    run="|".join(map(re.escape, STUDY.runs)),
+    seed=r"\d+",
+
+
+localrules:
+    all,
+    report,
+
+
+rule all:
+    input:
+        f"reports/{STUDY.name}/index.html",
+
+
+rule prepare:
+    output:
+        manifest="data/{name}/manifest.json",
+        files=directory("data/{name}/files"),
+    params:
+        role=lambda wildcards: ROLES[wildcards.name],
+        settings=lambda wildcards: json.dumps(
+            dict(STUDY.data[ROLES[wildcards.name]].options), sort_keys=True
+        ),
+    log:
+        "logs/data/{name}.log",
+    benchmark:
+        "logs/data/{name}.benchmark.tsv"
+    shell:
+        "python -m stages.prepare --study {STUDY.path} --data {params.role} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        data=data("pretrain"),
+    output:
+        manifest=f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json",
+        files=directory(f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/files"),
+    params:
+        settings=settings("pretrain"),
+    log:
+        f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
+    benchmark:
+        f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.benchmark.tsv"
+    shell:
+        "python -m stages.pretrain --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+
+
+for task in STUDY.tasks:
+
+    rule:
+        name:
+            task
+        input:
+            data=data(task),
+            encoder=PRETRAINED,
+        output:
+            manifest=f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/manifest.json",
+            files=directory(f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/files"),
+        params:
+            stage=task,
+            settings=settings(task),
+        log:
+            f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.log",
+        benchmark:
+            f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.benchmark.tsv"
+        shell:
+            "python -m stages.{params.stage} --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule report:
+    input:
+        data=[f"{spec.folder}/manifest.json" for spec in STUDY.data.values()],
+        cells=[f"{STUDY.folder(*cell)}/manifest.json" for cell in STUDY.cells()],
+    output:
+        manifest=f"reports/{STUDY.name}/manifest.json",
+        page=report(f"reports/{STUDY.name}/index.html", category="Report"),
+        summary=f"reports/{STUDY.name}/summary.txt",
+        tables=directory(f"reports/{STUDY.name}/tables"),
+        figures=directory(f"reports/{STUDY.name}/figures"),
+    log:
+        f"logs/{STUDY.name}/report.log",
+    benchmark:
+        f"logs/{STUDY.name}/report.benchmark.tsv"
+    shell:
+        "python -m stages.report --study {STUDY.path} > {log} 2>&1"
+
+
+onsuccess:
+    if STUDY.name == "demo":
+        shell("python -m stages.version")
