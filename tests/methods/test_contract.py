@@ -1,0 +1,112 @@
+"""What every file in pipeline/methods passes by being there."""
+
+import pytest
+import torch
+
+from pipeline.methods import load_method
+from pipeline.methods.base import Method
+from tests.methods import recipe
+
+
+@pytest.fixture
+def trained(method):
+    if not method.trains:
+        pytest.skip("a baseline that trains nothing")
+    return method
+
+
+def gradients(objective, batch):
+    objective.zero_grad()
+    torch.manual_seed(3)
+    objective(**batch, mode="loss")["loss"].backward()
+    return {name: parameter.grad for name, parameter in objective.method.named_parameters()}
+
+
+def test_the_module_defines_one_method_and_says_what_it_is(name):
+    kind = load_method(name)
+    module = __import__(kind.__module__, fromlist=["_"])
+    assert issubclass(kind, Method) and kind is not Method
+    assert module.__doc__ and len(module.__doc__.splitlines()[0]) < 120
+
+
+def test_options_are_exactly_the_recipe_s(name):
+    fields = set(load_method(name).Options.__dataclass_fields__)
+    for scale in ("demo", "paper"):
+        assert set(recipe(name, scale)["options"]) == fields
+
+
+def test_loss_is_a_finite_number(trained, objective, batch):
+    loss = objective(**batch, mode="loss")["loss"]
+    assert loss.shape == () and torch.isfinite(loss)
+
+
+def test_each_trainable_parameter_gets_a_gradient_and_no_other(trained, objective, batch):
+    for name, gradient in gradients(objective, batch).items():
+        parameter = dict(objective.method.named_parameters())[name]
+        if parameter.requires_grad:
+            assert gradient is not None and gradient.abs().sum() > 0, name
+        else:
+            assert gradient is None, name
+
+
+def test_randomness_is_a_function_of_the_sample(trained, objective, batch):
+    torch.manual_seed(1)
+    first = objective(**batch, mode="loss")["loss"]
+    torch.manual_seed(1)
+    assert torch.equal(first, objective(**batch, mode="loss")["loss"])
+    later = objective(**{**batch, "epoch": batch["epoch"] + 1}, mode="tensor")
+    if later.mask is not None:
+        assert not torch.equal(later.mask, objective(**batch, mode="tensor").mask)
+
+
+def test_masked_steps_have_the_shapes_they_promise(trained, objective, batch):
+    step = objective(**batch, mode="tensor")
+    if step.mask is None:
+        assert step.prediction is None and step.target is None
+        return
+    patches = objective.method.encoder.patch_embed.num_patches
+    assert step.mask.dtype == torch.bool and step.mask.shape == (8, patches)
+    assert 0 < step.mask.sum() < step.mask.numel()
+    assert step.prediction.shape == step.target.shape
+    assert step.prediction.shape[:2] == (8, patches)
+    assert not step.target.requires_grad
+
+
+def test_features_ignore_masking(trained, objective, batch):
+    """The exported encoder sees whole images and is the same function whatever was hidden before."""
+    encoder = objective.method.exported().eval()
+    with torch.no_grad():
+        before = encoder.forward_features(batch["images"])
+        objective(**batch, mode="loss")
+        assert torch.equal(before, encoder.forward_features(batch["images"]))
+
+
+def test_state_round_trips(name, trained, objective, batch):
+    from tests.methods.conftest import build
+
+    for parameter in objective.method.parameters():
+        parameter.data += 0.01
+    other = build(name)
+    other.load_state_dict(objective.method.state_dict())
+    for key, value in objective.method.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key])
+
+
+def test_forty_steps_on_one_batch_lower_the_loss(trained, objective, batch):
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(40):
+        torch.manual_seed(0)
+        loss = objective(**batch, mode="loss")["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        objective.after_step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_pictures_are_images(trained, objective, batch):
+    rows = objective.method.pictures(objective(**batch, mode="tensor"), batch["images"])
+    for row in rows.values():
+        assert row.shape == batch["images"].shape and torch.isfinite(row).all()

@@ -1,0 +1,80 @@
+import math
+from unittest import mock
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+
+from pipeline.config import ConfigError
+from pipeline.nn.encoders import build_encoder, embed_patches, encode, load_encoder, save_encoder
+from pipeline.nn.positions import resize_table
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return build_encoder("vit_micro", 16)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "grid"), [("vit_base", 85_798_656, 14), ("vit_huge", 630_764_800, 16)]
+)
+def test_paper_sizes(model, parameters, grid):
+    with torch.device("meta"), mock.patch("pipeline.nn.encoders.initialise"):  # sizes only, no values
+        built = build_encoder(model, 224)
+    assert sum(parameter.numel() for parameter in built.parameters()) == parameters
+    assert built.patch_embed.grid_size == (grid, grid)
+
+
+def test_initialisation_is_that_of_the_authors(encoder):
+    width = encoder.embed_dim
+    qkv = encoder.blocks[0].attn.qkv.weight
+    assert qkv.abs().max() <= math.sqrt(6 / (4 * width))  # Xavier on the fused matrix
+    assert qkv.abs().max() > 0.98 * math.sqrt(6 / (4 * width))
+    kernel = encoder.patch_embed.proj.weight
+    assert kernel.abs().max() <= math.sqrt(6 / (width + 3 * 16))
+    assert encoder.patch_embed.proj.bias.abs().max() > 0  # left as PyTorch initialises it
+    assert encoder.blocks[0].attn.qkv.bias.abs().max() == 0
+    assert 0.01 < encoder.cls_token.std() < 0.03
+    assert not encoder.pos_embed.requires_grad
+    assert encoder.norm.eps == 1e-6
+
+
+def test_encoding_all_patches_is_the_plain_forward(encoder):
+    images = torch.randn(2, 3, 16, 16)
+    encoder.eval()
+    assert torch.allclose(encode(encoder, embed_patches(encoder, images)), encoder.forward_features(images), atol=1e-5)
+
+
+def test_encoding_ignores_the_order_of_patches(encoder):
+    tokens = embed_patches(encoder.eval(), torch.randn(1, 3, 16, 16))
+    order = torch.randperm(16)
+    shuffled = encode(encoder, tokens[:, order])
+    assert torch.allclose(shuffled[:, 1:], encode(encoder, tokens)[:, 1:][:, order], atol=1e-5)
+
+
+def test_a_saved_encoder_is_a_plain_timm_state_dict(encoder, tmp_path):
+    save_encoder(encoder, tmp_path / "encoder.safetensors")
+    plain = VisionTransformer(img_size=16, patch_size=4, num_classes=0, embed_dim=96, depth=4, num_heads=4)
+    assert set(load_file(tmp_path / "encoder.safetensors")) == set(plain.state_dict())
+
+
+def test_round_trip_and_other_image_size(encoder, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(encoder, path)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(load_encoder(path).eval()(images), encoder.eval()(images))
+    larger = load_encoder(path, image_size=(24, 32))
+    assert larger.patch_embed.grid_size == (6, 8)
+    assert torch.equal(larger.pos_embed, resize_table(encoder.pos_embed, 6, 8))
+    assert larger.forward_features(torch.randn(1, 3, 24, 32)).shape == (1, 49, 96)
+
+
+def test_errors_name_what_is_available(encoder, tmp_path):
+    with pytest.raises(ConfigError, match=r"model is 'vit_tiny'; available: \['vit_base'"):
+        build_encoder("vit_tiny", 16)
+    with pytest.raises(ConfigError, match="image_size is 18; expected a multiple of vit_micro's patch size, 4"):
+        build_encoder("vit_micro", 18)
+    with pytest.raises(ConfigError, match="there is no encoder"):
+        load_encoder(tmp_path / "nothing.safetensors")
