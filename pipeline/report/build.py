@@ -1,0 +1,158 @@
+"""The report of a study: one page that opens from disk, and its tables and figures as files beside it.
+
+Everything is read from manifests, so a report can be rebuilt anywhere from records alone; nothing in it
+depends on when or where that happens.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline import manifest as manifests
+from pipeline.config import Study
+from pipeline.report.ablations import ablation_table, find_ablations
+from pipeline.report.comparison import SCALE, comparison_tables
+from pipeline.report.costs import cost_table
+from pipeline.report.curves import loss_panels
+from pipeline.report.figures import ablation_figures, loss_figure
+from pipeline.report.grid import Grid, read_data, read_grid, unique
+from pipeline.report.page import render
+from pipeline.report.papers import all_quotes, find_quotes, quote_tables
+from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
+from pipeline.report.provenance import evidence, facts, problems, protocol
+from pipeline.report.results import cells_table, counts, leaderboard, records_table, task_table
+from pipeline.report.table import FORMATS, Table, to_text
+
+LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
+_SHORT = {
+    "knn.top1": "k-NN",
+    "linear_probe.top1": "Linear",
+    "finetune.top1": "Fine-tuned",
+    "detect.box_ap": "Box AP",
+    "detect.mask_ap": "Mask AP",
+    "segment.miou": "mIoU",
+    "mean_rank": "Rank",
+}
+
+
+def build(study: Study) -> Path:
+    """Write `reports/<study>/` from the records of a study and return its `index.html`.
+
+    Beside the page: `tables/*.{csv,md,tex,json}`, `figures/*.svg`, `summary.txt` and a `manifest.json` that
+    names what the report was made from. Paths are relative to the project's root.
+    """
+    folder = Path("reports") / study.name
+    grid, runs = read_grid(study), list(study.runs)
+    quotes = find_quotes(unique(run.method for run in study.runs.values()))
+    losses = [(panel.name, panel.caption, loss_figure(panel, runs)) for panel in loss_panels(grid)]
+    ablations = [
+        (
+            ablation_table(grid, ablation),
+            [(name, *figure) for name, figure in ablation_figures(grid, ablation).items()],
+        )
+        for ablation in find_ablations(grid)
+    ]
+    tables = {
+        "leaderboard": [leaderboard(grid)],
+        "tasks": [task_table(grid, task) for task in study.tasks],
+        "ablations": [table for table, _ in ablations],
+        "comparisons": [
+            table for method in quotes for table in comparison_tables(grid, method, quotes[method])
+        ],
+        "costs": [cost_table(grid)],
+        "cells": [cells_table(grid)],
+    }
+    content = {
+        "study": study,
+        "grid": grid,
+        "is_paper_scale": study.scale == SCALE,
+        "data": read_data(study),
+        "counts": counts(grid.outcomes),
+        "problems": problems(grid),
+        "facts": facts(grid),
+        "tables": tables,
+        "protocols": {task: protocol(grid, task) for task in study.tasks},
+        "ablations": ablations,
+        "losses": losses,
+        "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
+        "evidence": [evidence(outcome) for outcome in grid.outcomes],
+    }
+    for budget in (BUDGET, BUDGET // 3, BUDGET // 10):
+        page = render(pictures=group_pictures(find_pictures(grid, budget)), **content)
+        if len(page.encode()) < LIMIT:
+            break
+
+    for part in ("tables", "figures"):  # nothing of an earlier report stays behind
+        shutil.rmtree(folder / part, ignore_errors=True)
+    exported = [table for group in tables.values() for table in group]
+    exported += [records_table(grid), *(all_quotes(method, rows) for method, rows in quotes.items())]
+    for table in exported:
+        for suffix, write in FORMATS.items():
+            _write(folder / "tables" / f"{table.name}.{suffix}", write(table))
+    for name, _, svg in [*losses, *(panel for _, panels in ablations for panel in panels)]:
+        _write(folder / "figures" / f"{name}.svg", svg)
+    _write(folder / "summary.txt", headline(study) + "\n")
+    _write(folder / "index.html", page)
+    _write(folder / "manifest.json", _manifest(grid, folder))
+    return folder / "index.html"
+
+
+def headline(study: Study) -> str:
+    """The leaderboard in plain text, as `make demo` prints it, with the count of cells above it."""
+    grid = read_grid(study)
+    total = counts(grid.outcomes)
+    told = ", ".join(f"{count} {status}" for status, count in total.items() if count or status == "done")
+    lines = [f"Study {study.name} ({study.scale} scale): {told} of {len(grid.outcomes)} cells", ""]
+    lines.append(to_text(_narrow(leaderboard(grid))))
+    lines += ["", "± and [low, high] are 95 % intervals, over seeds and within one cell."]
+    if study.scale != SCALE:
+        lines += ["Measured on embedded data: not comparable with any paper's numbers."]
+    return "\n".join(lines)
+
+
+def _narrow(table: Table) -> Table:
+    """The leaderboard for a terminal: no method, no small print, short titles."""
+    keep = [i for i, column in enumerate(table.columns) if column.key != "method"]
+    columns = tuple(
+        replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title))
+        for i in keep
+    )
+    rows = tuple(tuple(replace(row[i], note="") for i in keep) for row in table.rows)
+    return replace(table, columns=columns, rows=rows)
+
+
+def _manifest(grid: Grid, folder: Path) -> str:
+    """What the report was made from and what it consists of, without time or place."""
+    study = grid.study
+    sources = [study.path, *(outcome.folder / "manifest.json" for outcome in grid.outcomes)]
+    sources += [spec.folder / "manifest.json" for spec in study.data.values()]
+    inputs = {str(path): {"sha256": manifests.sha256(path)} for path in sources if path.is_file()}
+    written = [
+        folder / "index.html",
+        folder / "summary.txt",
+        *folder.glob("tables/*"),
+        *folder.glob("figures/*"),
+    ]
+    artefacts = {
+        str(file.relative_to(folder)): {"sha256": manifests.sha256(file), "bytes": file.stat().st_size}
+        for file in sorted(written)
+    }
+    whole = {
+        "format": manifests.FORMAT,
+        "stage": "report",
+        "study": study.name,
+        "command": f"python -m stages.report --study {study.path}",
+        "inputs": inputs,
+        "cells": counts(grid.outcomes),
+        "artefacts": artefacts,
+        "digest": manifests.digest({name: artefact["sha256"] for name, artefact in artefacts.items()}),
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

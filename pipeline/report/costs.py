@@ -1,0 +1,168 @@
+"""What the numbers cost: hours, throughput, arithmetic, energy, memory.
+
+Model FLOPs utilisation (Chowdhery et al., "PaLM", arXiv:2204.02311, appendix B) is the arithmetic a model
+needs over what its devices could have done in the same time. A cost that was not measured is a dash with its
+reason below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report import words
+from pipeline.report.grid import Grid, Outcome, flatten, unique
+from pipeline.report.table import Column, Entry, Table, number, word
+
+# Peak dense TFLOP/s (no sparsity) of the makers' data sheets: bf16 on tensor cores, float32 outside them.
+# The first name found in the device's name counts, so longer names stand before shorter ones.
+PEAKS: dict[str, dict[str, float]] = {
+    "B200": {"bf16": 2250.0, "float32": 75.0},
+    "H200": {"bf16": 989.4, "float32": 66.9},
+    "H100 PCIe": {"bf16": 756.0, "float32": 51.2},
+    "H100 NVL": {"bf16": 835.5, "float32": 60.0},
+    "H100": {"bf16": 989.4, "float32": 66.9},
+    "A100": {"bf16": 312.0, "float32": 19.5},
+    "L40S": {"bf16": 362.0, "float32": 91.6},
+    "L4": {"bf16": 121.0, "float32": 30.3},
+    "A40": {"bf16": 149.7, "float32": 37.4},
+    "A10": {"bf16": 125.0, "float32": 31.2},
+    "V100": {"float32": 15.7},
+    "RTX 4090": {"bf16": 165.2, "float32": 82.6},
+    "RTX 3090": {"bf16": 71.0, "float32": 35.6},
+}
+
+
+def peak_flops(device: str, precision: str) -> float | None:
+    """FLOP/s that one device can reach at a precision, or None where no published figure is recorded."""
+    for name, peaks in PEAKS.items():
+        if all(part in device for part in name.split()):
+            return None if precision not in peaks else peaks[precision] * 1e12
+    return None
+
+
+def utilisation(cost: Mapping[str, Any], precision: str) -> tuple[float | None, str]:
+    """Model FLOPs utilisation as a fraction, or None with the reason.
+
+    Args:
+        cost: `images_per_second` over all devices, `flops_per_image` of the work done on one image (in
+            training
+            forward and backward), `device`, `num_devices`.
+        precision: what the arithmetic ran in.
+    """
+    speed, flops, device = (
+        cost.get("images_per_second"),
+        cost.get("flops_per_image"),
+        str(cost.get("device", "")),
+    )
+    if not speed or not flops:
+        return None, "MFU: the stage did not count its FLOPs or its throughput"
+    peak = peak_flops(device, precision)
+    if peak is None:
+        return None, f"MFU: no published {precision} peak is recorded for “{device or 'unknown device'}”"
+    return speed * flops / (peak * cost.get("num_devices", 1)), ""
+
+
+def device_hours(outcomes: Sequence[Outcome]) -> float:
+    """Hours times devices over cells."""
+    costs = [outcome.manifest.get("cost", {}) for outcome in outcomes]
+    return sum((cost.get("seconds") or 0.0) * (cost.get("num_devices") or 1) for cost in costs) / 3600
+
+
+def duration(hours: float) -> str:
+    """Hours as people say them: `42 s`, `3.5 min`, `1,234 h`."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.1f} min"
+    return f"{hours:,.1f} h"
+
+
+def cost_table(grid: Grid) -> Table:
+    """One row per stage and run: hours and energy in total, rates as means, memory as the peak."""
+    rows, reasons = [], []
+    devices = unique(_device(outcome.manifest.get("cost", {})) for outcome in grid.outcomes)
+    pairs = dict.fromkeys((outcome.stage, outcome.run) for outcome in grid.outcomes)
+    for stage, run in pairs:
+        done = grid.select(stage, run, "done")
+        if done:
+            row, why = _row(grid, stage, run, done)
+            reasons += why
+        else:
+            row = tuple(word(None) for _ in range(7))
+        cells = grid.select(stage, run)
+        count = Entry(
+            text=f"{len(done)} of {len(cells)}", value=len(done), evidence=tuple(o.key for o in cells)
+        )
+        rows.append((word(words.short_stage(stage)), word(run), count, *row))
+    return Table(
+        name="costs",
+        title="Costs",
+        caption=(
+            "Hours are seconds × devices over the cells that are done; rates are means over seeds, memory is "
+            "the largest peak of a process. FLOPs per image are those of the stage’s own work."
+            + (f" Measured on {'; '.join(devices)}." if devices else "")
+        ),
+        columns=(
+            Column(key="stage", title="Stage"),
+            Column(key="run", title="Run"),
+            Column(key="cells_done", title="Cells", numeric=True),
+            Column(key="device_hours", title="Device time", numeric=True),
+            Column(key="images_per_second", title="Images/s", numeric=True),
+            Column(key="gflops_per_image", title="GFLOPs/image", numeric=True),
+            Column(key="mfu_percent", title="MFU, %", numeric=True),
+            Column(key="kwh", title="kWh", numeric=True),
+            Column(key="peak_memory_gib", title="Peak memory, GiB", numeric=True),
+            Column(key="precision", title="Precision"),
+        ),
+        rows=tuple(rows),
+        notes=tuple(f"– {reason}." for reason in unique(reasons)),
+    )
+
+
+def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tuple[Entry, ...], list[str]]:
+    costs = [outcome.manifest.get("cost", {}) for outcome in done]
+    precision = _precision(flatten(grid.settings(stage, run)))
+    shares = [utilisation(cost, precision) for cost in costs]
+    hours, flops, energy = device_hours(done), _mean(costs, "flops_per_image"), _every(costs, "kwh")
+    mfu = [share for share, _ in shares if share is not None]
+    reasons = [reason for _, reason in shares if reason]
+    if energy is None:
+        reasons.append("kWh: the device’s energy was not measured")
+    if _mean(costs, "images_per_second") is None:
+        reasons.append(f"Images/s: {words.short_stage(stage)} of {run} did not measure a throughput")
+    row = (
+        Entry(text=duration(hours), value=hours),
+        number(_mean(costs, "images_per_second"), "{:,.1f}"),
+        number(None if flops is None else flops / 1e9, "{:,.3g}"),
+        number(100 * sum(mfu) / len(mfu) if mfu else None, "{:.1f}"),
+        number(energy, "{:,.3g}"),
+        number(
+            max((c["peak_memory_gib"] for c in costs if c.get("peak_memory_gib")), default=None), "{:.2f}"
+        ),
+        word(precision),
+    )
+    return row, reasons
+
+
+def _precision(settings: Mapping[str, Any]) -> str:
+    found = [value for key, value in settings.items() if key.rpartition(".")[2] == "precision"]
+    return str(found[0]) if found else "float32"
+
+
+def _device(cost: Mapping[str, Any]) -> str:
+    count = cost.get("num_devices") or 1
+    return (
+        f"{count} × {cost['device']}" if cost.get("device") and count > 1 else str(cost.get("device") or "")
+    )
+
+
+def _mean(costs: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [cost[key] for cost in costs if cost.get(key) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _every(costs: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """A total, which exists only if every cell measured its part."""
+    values = [cost.get(key) for cost in costs]
+    return None if any(value is None for value in values) else float(sum(values))  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""Training logs as curves: one JSON object a line, `{"step": 20, "loss": 0.61, ...}`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.report import words
+from pipeline.report.grid import Grid
+
+LOG = "files/log.jsonl"
+NUM_POINTS = 160  # more than a small panel can show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The loss of one cell: steps and losses of equal length, steps rising."""
+
+    run: str
+    seed: int
+    steps: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Curves that share axes."""
+
+    name: str
+    title: str
+    caption: str
+    curves: tuple[Curve, ...]
+
+
+def read_log(path: Path) -> tuple[list[float], list[float]]:
+    """Steps and finite losses of a log; a torn last line and lines without a loss are passed over."""
+    steps, losses = [], []
+    for line in path.read_text().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        loss = entry.get("loss") if isinstance(entry, dict) else None
+        if isinstance(loss, (int, float)) and math.isfinite(loss) and "step" in entry:
+            steps.append(float(entry["step"]))
+            losses.append(float(loss))
+    return steps, losses
+
+
+def thin(
+    steps: Sequence[float], losses: Sequence[float], count: int = NUM_POINTS
+) -> tuple[list[float], list[float]]:
+    """At most `count` points, each the mean of its share, so that no peak is kept or dropped by chance."""
+    if len(steps) <= count:
+        return list(steps), list(losses)
+    edges = [round(i * len(steps) / count) for i in range(count + 1)]
+    spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    return [steps[span][-1] for span in spans], [sum(losses[span]) / len(losses[span]) for span in spans]
+
+
+def loss_panels(grid: Grid) -> list[Panel]:
+    """A panel for each pretraining run, as objectives differ, and one for each task, where they do not."""
+    panels = []
+    for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
+        curves = _curves(grid, stage)
+        if stage == "pretrain":
+            for run in dict.fromkeys(curve.run for curve in curves):
+                chosen = tuple(curve for curve in curves if curve.run == run)
+                title = f"Pretraining of {run}"
+                panels.append(
+                    Panel(name=f"loss-pretrain-{run}", title=title, caption=_caption(title), curves=chosen)
+                )
+        elif curves:
+            title = words.stage(stage)
+            panels.append(Panel(name=f"loss-{stage}", title=title, caption=_caption(title), curves=curves))
+    return panels
+
+
+def _curves(grid: Grid, stage: str) -> tuple[Curve, ...]:
+    found = []
+    for outcome in grid.select(stage, status="done"):
+        path = outcome.artefact(LOG)
+        steps, losses = thin(*read_log(path)) if path else ([], [])
+        if len(steps) > 1:
+            found.append(Curve(run=outcome.run, seed=outcome.seed, steps=tuple(steps), losses=tuple(losses)))
+    return tuple(found)
+
+
+def _caption(title: str) -> str:
+    return f"{title}: training loss by step, one line per seed."

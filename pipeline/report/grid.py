@@ -1,0 +1,166 @@
+"""What became of each cell: done with its manifest, failed with its error, or not run.
+
+A study implies a grid of cells; this module looks for each one's manifest and never for anything else, so a
+cell without one is still there, as a gap that says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest as manifests
+from pipeline.config import Study
+from pipeline.report.statistics import Estimate, t_interval, wilson
+
+# Shares of counted test items; only for these is Wilson's interval meant.
+PROPORTIONS = ("top1", "top5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One cell of the grid. `status` is `done`, `failed` or `not run`; `error` says why it failed."""
+
+    study: str
+    stage: str
+    run: str
+    seed: int
+    status: str
+    folder: Path
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    command: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage}/{self.run}-{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return Path("logs") / self.study / self.stage / f"{self.run}-{self.seed}.log"
+
+    def record(self, metric: str) -> Mapping[str, Any] | None:
+        return next(
+            (record for record in self.manifest.get("records", []) if record["metric"] == metric), None
+        )
+
+    def artefact(self, path: str) -> Path | None:
+        """A file that the manifest vouches for, or None where it is missing or was changed since."""
+        known, file = self.manifest.get("artefacts", {}).get(path), self.folder / path
+        if known is None or not file.is_file():
+            return None
+        return file if manifests.sha256(file) == known["sha256"] else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """All cells of a study in the study's order."""
+
+    study: Study
+    outcomes: tuple[Outcome, ...]
+
+    def select(
+        self, stage: str | None = None, run: str | None = None, status: str | None = None
+    ) -> list[Outcome]:
+        wanted = {"stage": stage, "run": run, "status": status}
+        return [
+            outcome
+            for outcome in self.outcomes
+            if all(value is None or getattr(outcome, name) == value for name, value in wanted.items())
+        ]
+
+    def settings(self, stage: str, run: str) -> dict[str, Any]:
+        """What a run was measured with; where nothing was measured, what the study asks for."""
+        done = self.select(stage, run, "done")
+        return dict(done[0].manifest["settings"]) if done else self.study.settings(stage, run)
+
+    def metrics(self, stage: str) -> list[Mapping[str, Any]]:
+        """The metrics that any cell of a stage reports, in the order of its records."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for outcome in self.select(stage, status="done"):
+            for record in outcome.manifest["records"]:
+                found.setdefault(record["metric"], record)
+        return list(found.values())
+
+    def estimate(self, stage: str, run: str, metric: str) -> Estimate | None:
+        """The mean over the seeds that were measured, or None where none was."""
+        records = [outcome.record(metric) for outcome in self.select(stage, run, "done")]
+        return estimate([record for record in records if record is not None])
+
+
+def estimate(records: Sequence[Mapping[str, Any]]) -> Estimate | None:
+    """One estimate from the records of one metric, one per seed."""
+    if not records:
+        return None
+    values = [float(record["value"]) for record in records]
+    if len(values) > 1:
+        low, high = t_interval(values)
+        return Estimate(
+            mean=sum(values) / len(values), low=low, high=high, num_seeds=len(values), basis="seeds"
+        )
+    interval = records[0].get("interval")
+    if interval is None and records[0]["metric"] in PROPORTIONS and records[0].get("count"):
+        interval = [100 * bound for bound in wilson(values[0] / 100, int(records[0]["count"]))]
+    if interval is None:
+        return Estimate(mean=values[0], low=None, high=None, num_seeds=1, basis="none")
+    return Estimate(
+        mean=values[0], low=float(interval[0]), high=float(interval[1]), num_seeds=1, basis="cell"
+    )
+
+
+def read_grid(study: Study) -> Grid:
+    """Look for the manifest of every cell that a study implies; paths are relative to the project's root."""
+    return Grid(study=study, outcomes=tuple(_outcome(study, *cell) for cell in study.cells()))
+
+
+def read_data(study: Study) -> dict[str, Mapping[str, Any] | None]:
+    """Each role's data manifest, None where the data set was not prepared yet."""
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for role, spec in study.data.items():
+        path = spec.folder / "manifest.json"
+        found[role] = manifests.read(path) if path.is_file() else None
+    return found
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"options": {"mask_ratio": 0.75}}` as `{"options.mask_ratio": 0.75}`."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Distinct values in the order of their first appearance, without empty ones."""
+    return list(dict.fromkeys(value for value in values if value not in (None, "")))
+
+
+def _outcome(study: Study, stage: str, run: str, seed: int) -> Outcome:
+    folder = study.folder(stage, run, seed)
+    place: dict[str, Any] = {
+        "study": study.name,
+        "stage": stage,
+        "run": run,
+        "seed": seed,
+        "folder": folder,
+        "command": f"python -m stages.{stage} --study {study.path} --run {run} --seed {seed}",
+    }
+    if (folder / "manifest.json").is_file():
+        try:
+            return Outcome(**place, status="done", manifest=manifests.read(folder / "manifest.json"))
+        except manifests.ManifestError as error:
+            return Outcome(**place, status="failed", error=str(error))
+    failure = Path("work") / study.name / stage / f"{run}-{seed}.failure.json"
+    if failure.is_file():
+        try:
+            told = str(json.loads(failure.read_text())["error"])
+        except (ValueError, KeyError, TypeError):
+            told = f"the stage failed; its message in {failure} cannot be read"
+        return Outcome(**place, status="failed", error=told)
+    return Outcome(**place, status="not run")

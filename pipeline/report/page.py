@@ -1,0 +1,58 @@
+"""The page itself: templates of `reports/templates/`, filled once, everything it shows inside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report import words
+from pipeline.report.figures import PALETTE
+
+TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
+
+
+def render(**content: Any) -> str:
+    """The page as one string of HTML that asks the network for nothing.
+
+    Args:
+        content: what `index.html.j2` names; a name it lacks is an error.
+    """
+    return _environment().get_template("index.html.j2").render(**content)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "inline": Markup,  # our own markup; everything else is escaped
+        "themed": _themed,
+        "anchor": lambda key: "cell-" + re.sub(r"[^A-Za-z0-9-]+", "-", key),
+        "stage": words.stage,
+        "bytes": lambda count: f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB",
+        "pretty": _pretty,
+    }
+    environment.globals["read"] = lambda name: Markup((TEMPLATES / name).read_text())
+    return environment
+
+
+def _themed(svg: str) -> Markup:
+    """A figure whose lines follow the page's palette; files beside the page keep colours any viewer reads."""
+    for i, color in enumerate(PALETTE):
+        svg = svg.replace(color, f"var(--line-{i}, {color})")
+    return Markup(svg)
+
+
+def _pretty(content: Any) -> Markup:
+    """JSON for a `<pre>`; quotes stay as they are, which keeps manifests small and copyable."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return Markup(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

@@ -1,0 +1,147 @@
+"""What papers report: rows of `config/papers/<method>.yaml`, quoted with their sources.
+
+A quoted number never enters a measured table; it stands in a table of its own, grouped as its source prints
+it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config import ConfigError
+from pipeline.report.table import Column, Entry, Table, word
+
+PAPERS = Path("config/papers")
+KINDS = {
+    "paper": "printed in the method’s paper",
+    "authors": "published by its authors elsewhere",
+    "third_party": "measured by others or in a later work",
+    "second_hand": "quoted from a source that was not read",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """One reported number as its source prints it; `pretrain_epochs` is None where it is not stated."""
+
+    method: str
+    model: str
+    pretrain_data: str | None
+    pretrain_epochs: int | float | None
+    task: str
+    dataset: str
+    metric: str
+    value: float
+    higher_is_better: bool
+    source: str
+    kind: str
+
+    @property
+    def place(self) -> str:
+        """The source without its remark: `MAE paper Table 7`."""
+        return re.sub(r"\s*\(.*\)$", "", self.source)
+
+    @property
+    def remark(self) -> str:
+        """What the source adds in brackets, such as an assumed length of pretraining."""
+        found = re.search(r"\((.*)\)$", self.source)
+        return found.group(1) if found else ""
+
+
+def load_quotes(path: str | Path) -> list[Quote]:
+    """Read one method's reported numbers.
+
+    Raises:
+        ConfigError: naming the first row that lacks or adds a key, or whose value or kind cannot be.
+    """
+    path = Path(path)
+    try:
+        rows = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(rows, list):
+        raise ConfigError(f"{path} holds a {type(rows).__name__}; expected a list of reported numbers")
+    return [_quote(row, f"{path}, row {i}") for i, row in enumerate(rows, start=1)]
+
+
+def find_quotes(methods: Iterable[str]) -> dict[str, list[Quote]]:
+    """The reported numbers of the methods that have any, relative to the project's root."""
+    paths = {method: PAPERS / f"{method}.yaml" for method in methods}
+    return {method: load_quotes(path) for method, path in paths.items() if path.is_file()}
+
+
+def quote_tables(method: str, quotes: Iterable[Quote]) -> list[Table]:
+    """One table per place in the literature, in the order of the file."""
+    groups: dict[tuple[str, str], list[Quote]] = {}
+    for quote in quotes:
+        groups.setdefault((quote.place, quote.kind), []).append(quote)
+    return [_table(method, place, kind, group) for (place, kind), group in groups.items()]
+
+
+def all_quotes(method: str, quotes: Iterable[Quote]) -> Table:
+    """Every reported number of one method as one table, for export."""
+    rows = tuple(tuple(_entry(quote, field.name) for field in fields(Quote)) for quote in quotes)
+    return Table(
+        name=f"quoted-{method}",
+        title=f"Numbers reported for {method}",
+        caption="Quoted from the sources named in each row; nothing here was measured by this study.",
+        columns=tuple(
+            Column(key=f.name, title=f.name.replace("_", " "), numeric=f.name == "value")
+            for f in fields(Quote)
+        ),
+        rows=rows,
+    )
+
+
+def _table(method: str, place: str, kind: str, quotes: list[Quote]) -> Table:
+    columns = (
+        ("method", "Method"),
+        ("model", "Model"),
+        ("pretrain_data", "Pretrained on"),
+        ("pretrain_epochs", "Epochs"),
+        ("task", "Task"),
+        ("dataset", "Data set"),
+        ("metric", "Metric"),
+        ("value", "Quoted value"),
+        ("source", "Source"),
+    )
+    return Table(
+        name=f"quoted-{method}-{kind}-{re.sub('[^a-z0-9]+', '-', place.lower()).strip('-')}",
+        title=place,
+        caption=f"Quoted: {KINDS[kind]}.",
+        columns=tuple(
+            Column(key=k, title=title, numeric=k in ("value", "pretrain_epochs")) for k, title in columns
+        ),
+        rows=tuple(tuple(_entry(quote, key) for key, _ in columns) for quote in quotes),
+    )
+
+
+def _entry(quote: Quote, key: str) -> Entry:
+    value = getattr(quote, key)
+    if key == "pretrain_epochs":
+        return (
+            Entry(text="not stated", tone="missing") if value is None else Entry(text=str(value), value=value)
+        )
+    if key == "value":
+        return Entry(text=f"{value:g}" + ("" if quote.higher_is_better else " ↓"), value=value)
+    return word(value)
+
+
+def _quote(row: Any, where: str) -> Quote:
+    expected = [field.name for field in fields(Quote)]
+    if not isinstance(row, Mapping) or set(row) != set(expected):
+        found = sorted(row) if isinstance(row, Mapping) else row
+        raise ConfigError(f"{where} has {found}; expected exactly the keys {expected}")
+    if row["kind"] not in KINDS:
+        raise ConfigError(f"{where}: kind is {row['kind']!r}; expected one of {list(KINDS)}")
+    if not isinstance(row["value"], (int, float)) or isinstance(row["value"], bool):
+        raise ConfigError(f"{where}: value is {row['value']!r}; expected a number as the source prints it")
+    if not isinstance(row["higher_is_better"], bool):
+        raise ConfigError(f"{where}: higher_is_better is {row['higher_is_better']!r}; expected true or false")
+    return Quote(**row)

@@ -1,0 +1,84 @@
+"""What stands behind the numbers: when, where and with what they were measured, and what to be wary of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.report import words
+from pipeline.report.costs import device_hours, duration
+from pipeline.report.grid import Grid, Outcome, flatten, unique
+
+
+def facts(grid: Grid) -> dict[str, str]:
+    """What the header tells of when, where and with what the cells were measured, from their manifests."""
+    done = grid.select(status="done")
+    provenance = [outcome.manifest.get("provenance", {}) for outcome in done]
+    packages = [entry.get("packages", {}) for entry in provenance]
+    names = unique(name for entry in packages for name in entry)
+    times = sorted(unique(entry.get(key) for entry in provenance for key in ("started", "finished")))
+    commits = unique(
+        f"{entry['commit'][:12]}{' with local changes' if entry.get('dirty') else ''}"
+        for entry in provenance
+        if entry.get("commit")
+    )
+    memory = [
+        cost["peak_memory_gib"] for o in done if (cost := o.manifest.get("cost", {})).get("peak_memory_gib")
+    ]
+    facts = {
+        "Measured": f"{times[0][:10]} to {times[-1][:10]}" if times else "",
+        "Device time": duration(device_hours(done)) if done else "",
+        "Largest peak memory": f"{max(memory):.2f} GiB" if memory else "",
+        "Devices": "; ".join(unique(outcome.manifest.get("cost", {}).get("device") for outcome in done)),
+        "Python": ", ".join(unique(entry.get("python") for entry in provenance)),
+        "Packages": "; ".join(f"{n} {', '.join(unique(e.get(n) for e in packages))}" for n in names),
+        "Commit": ", ".join(commits),
+        "Lock": ", ".join(entry[:12] for entry in unique(entry.get("lock_sha256") for entry in provenance)),
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def problems(grid: Grid) -> list[str]:
+    """What a reader must know before trusting a cell: files that changed, settings that moved on."""
+    found = []
+    for outcome in grid.select(status="done"):
+        shown = [picture["path"] for picture in outcome.manifest.get("pictures") or []]
+        logs = [path for path in outcome.manifest.get("artefacts", {}) if path.endswith("log.jsonl")]
+        for path in (*shown, *logs):
+            if outcome.artefact(path) is None:
+                found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
+        wanted = json.loads(json.dumps(grid.study.settings(outcome.stage, outcome.run)))
+        if outcome.manifest.get("settings") != wanted:
+            old, new = flatten(outcome.manifest.get("settings", {})), flatten(wanted)
+            keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+            found.append(
+                f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}."
+            )
+    return found
+
+
+def protocol(grid: Grid, task: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The settings of a task: those all runs share under `all runs`, then what differs by run."""
+    flat = {run: flatten(grid.settings(task, run)) for run in grid.study.tasks[task].runs}
+    first = next(iter(flat.values()))
+    shared = {
+        key: value for key, value in first.items() if all(f.get(key, ...) == value for f in flat.values())
+    }
+    own = [
+        (run, {key: v for key, v in settings.items() if key not in shared}) for run, settings in flat.items()
+    ]
+    return [("all runs", shared), *((run, settings) for run, settings in own if settings)]
+
+
+def evidence(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "key": outcome.key,
+        "title": f"{words.stage(outcome.stage)} of {outcome.run}, seed {outcome.seed}",
+        "status": outcome.status,
+        "error": outcome.error,
+        "command": outcome.manifest.get("command", outcome.command),
+        "manifest_path": str(outcome.folder / "manifest.json"),
+        "log": str(outcome.log),
+        "manifest": outcome.manifest,
+    }
