@@ -1,0 +1,64 @@
+"use strict";
+
+// Sorting: by what an entry is worth (data-sort), never by what it says, so "9.1 ± 3" stays below "61.2".
+// Entries without a worth (failed, not run, dashes) stay last in both directions.
+function sortBy(header) {
+  const row = header.parentElement;
+  const body = header.closest("table").tBodies[0];
+  const index = [...row.cells].indexOf(header);
+  const first = header.classList.contains("num") ? "descending" : "ascending";
+  const other = first === "descending" ? "ascending" : "descending";
+  const order = header.getAttribute("aria-sort") === first ? other : first;
+  const worth = (line) => {
+    const text = line.cells[index].dataset.sort;
+    if (text === undefined) return null;
+    return header.classList.contains("num") && text.trim() !== "" && isFinite(text) ? Number(text) : text;
+  };
+  const compare = (a, b) => {
+    const [x, y] = [worth(a), worth(b)];
+    if (x === null || y === null) return (x === null) - (y === null);
+    const numbers = typeof x === "number" && typeof y === "number";
+    const sign = numbers ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
+    return order === "ascending" ? sign : -sign;
+  };
+  [...body.rows].sort(compare).forEach((line) => body.append(line));
+  [...row.cells].forEach((cell) => cell.removeAttribute("aria-sort"));
+  header.setAttribute("aria-sort", order);
+}
+
+// Evidence: the same blocks that stand at the end of the page, shown where they are asked for.
+const dialog = document.getElementById("evidence");
+const shown = document.getElementById("evidence-body");
+
+function openEvidence(ids) {
+  const blocks = ids.map((id) => document.getElementById(id)).filter(Boolean);
+  shown.replaceChildren(
+    ...blocks.map((block, i) => {
+      const copy = block.cloneNode(true);
+      copy.removeAttribute("id");
+      copy.open = i === 0;
+      return copy;
+    }),
+  );
+  dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("thead button");
+  if (button) return sortBy(button.closest("th"));
+  const link = event.target.closest("a[data-cells]");
+  if (link && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    return openEvidence(link.dataset.cells.split(" "));
+  }
+  if (event.target === dialog || event.target.id === "close") dialog.close();
+});
+
+// A link to a cell from outside opens its block.
+function openTarget() {
+  const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+  if (target && target.tagName === "DETAILS") target.open = true;
+}
+addEventListener("hashchange", openTarget);
+openTarget();
