@@ -1,0 +1,50 @@
+"""A made-up study with its records, in a folder of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Study
+from pipeline.report.build import build
+
+from .made import fill, make_study, write_config
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project with recipes, as the working directory."""
+    write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the made-up study has been run; to be copied, not touched."""
+    root = tmp_path_factory.mktemp("filled")
+    write_config(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        fill(make_study())
+    return root
+
+
+@pytest.fixture(scope="session")
+def built(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The filled project with its report; to be read, not touched."""
+    root = tmp_path_factory.mktemp("built")
+    shutil.copytree(filled, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        build(make_study())
+    return root
+
+
+@pytest.fixture
+def study(root: Path, filled: Path) -> Study:
+    """The made-up study with its records in place."""
+    shutil.copytree(filled, root, dirs_exist_ok=True)
+    return make_study()

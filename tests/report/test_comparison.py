@@ -1,0 +1,97 @@
+"""Verdicts, and that they are drawn at the papers' scale only."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import ConfigError, _flatten
+from pipeline.report.comparison import comparison_tables, load_comparisons, verdict
+from pipeline.report.grid import read_grid
+from pipeline.report.papers import load_quotes
+
+from .made import fill, make_study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("status", "mean", "differences", "expected"),
+    [
+        ("done", 83.6, [], "within"),
+        ("done", 83.3, [], "within"),  # exactly at the tolerance, which 0.3 in binary misses
+        ("done", 83.9, [], "within"),
+        ("done", 83.29, [], "outside"),
+        ("done", 84.0, [], "outside"),
+        ("done", 83.6, ["train.duration: 800 epochs here, 1600 epochs there"], "protocol differs"),
+        ("failed", None, [], "failed"),
+        ("not run", None, [], "not run"),
+        ("failed", None, ["x"], "failed"),
+        ("done", None, [], "not run"),
+    ],
+)
+def test_verdicts(status, mean, differences, expected):
+    assert verdict(status, mean, 83.6, 0.3, differences) == expected
+
+
+def rows_of(study):
+    quotes = load_quotes("config/papers/mae.yaml")
+    tables = comparison_tables(read_grid(study), "mae", quotes)
+    return tables, {
+        (row[0].text, row[1].text): dict(zip([c.key for c in table.columns], row, strict=True))
+        for table in tables
+        for row in table.rows
+    }
+
+
+def test_each_declared_comparison_is_a_row_with_its_verdict(root):
+    study = make_study(scale="paper")
+    fill(study)
+    tables, rows = rows_of(study)
+    assert [table.title for table in tables] == ["Against Made paper Table 1", "Against Made paper Table 2"]
+    assert {key: row["verdict"].text for key, row in rows.items()} == {
+        ("mae", "k-NN top-1"): "within",
+        ("mae", "Fine-tuning top-1"): "outside",
+        ("mae-r50", "Detection box AP"): "protocol differs",
+        ("mae-r50", "Segmentation mIoU"): "not run",
+    }
+    assert rows["mae", "k-NN top-1"]["difference"].value == pytest.approx(61.85 - 61.9)
+    assert rows["mae", "Fine-tuning top-1"]["reported"].text == "63"
+    differing = rows["mae-r50", "Detection box AP"]
+    assert differing["differences"].text == "detect data: scenes_coco here, coco there"
+    assert differing["difference"].value is None
+    assert differing["source"].text == "Made paper Table 2 (a remark)"
+
+
+def test_a_demo_is_never_set_against_a_paper(study):
+    assert rows_of(study) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"quote": {"method": "MAE"}}, "fits 4 reported numbers"),
+        ({"quote": {"task": "haruspicy"}}, "fits 0 reported numbers"),
+        ({"quote": {"colour": "red"}}, "expected a mapping with some of the keys"),
+        ({"tolerance": -1}, "expected a number of at least 0"),
+        ({"surplus": 1}, "expected"),
+    ],
+)
+def test_a_declaration_must_name_one_number(root, change, complaint):
+    path = root / "config/comparisons/mae.yaml"
+    whole = yaml.safe_load(path.read_text())
+    whole["comparisons"][1] |= change
+    path.write_text(yaml.safe_dump(whole))
+    with pytest.raises(ConfigError, match=f"entry 2.*{complaint}"):
+        load_comparisons("mae", load_quotes("config/papers/mae.yaml"))
+
+
+def test_the_projects_own_declarations_name_settings_that_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comparisons = load_comparisons("mae", load_quotes("config/papers/mae.yaml"))
+    assert len(comparisons) >= 12
+    for comparison in comparisons:
+        for stage, settings in [*comparison.protocol.items(), ("pretrain", comparison.run)]:
+            path = ROOT / ("config/recipes/mae.yaml" if stage == "pretrain" else f"config/tasks/{stage}.yaml")
+            known = _flatten(yaml.safe_load(path.read_text())["paper"])
+            assert set(settings) <= set(known), f"{path} lacks {sorted(set(settings) - set(known))}"

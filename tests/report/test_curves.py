@@ -1,0 +1,58 @@
+"""Logs to curves: torn lines are passed over, thinning keeps the level, colours stay with their runs."""
+
+import json
+import re
+
+import pytest
+
+from pipeline.report.curves import loss_panels, read_log, thin
+from pipeline.report.figures import loss_figure, style
+from pipeline.report.grid import read_grid
+
+
+def test_torn_and_foreign_lines_are_passed_over(tmp_path):
+    lines = ['{"step": 1, "loss": 2.0}', '{"step": 2, "lr": 0.1}', '{"step": 3, "loss": NaN}', "[]",
+             '{"step": 4, "loss": 1.0}', '{"step": 5, "lo']  # fmt: skip
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    assert read_log(tmp_path / "log.jsonl") == ([1.0, 4.0], [2.0, 1.0])
+
+
+def test_thinning_averages():
+    steps, losses = thin(list(range(1000)), [float(i) for i in range(1000)], 10)
+    assert steps == [99, 199, 299, 399, 499, 599, 699, 799, 899, 999]
+    assert losses == pytest.approx([49.5 + 100 * i for i in range(10)])
+    assert thin([1, 2], [3.0, 4.0], 10) == ([1, 2], [3.0, 4.0])
+
+
+def test_each_pretraining_has_its_panel_and_tasks_share_theirs(study):
+    panels = {panel.name: panel for panel in loss_panels(read_grid(study))}
+    assert list(panels)[:4] == [f"loss-pretrain-{run}" for run in ("supervised", "mae", "mae-r50", "mae-r90")]
+    assert "loss-knn" not in panels
+    assert [(c.run, c.seed) for c in panels["loss-pretrain-mae"].curves] == [("mae", 0), ("mae", 1)]
+    assert [c.run for c in panels["loss-detect"].curves] == ["supervised", "mae", "mae-r50", "mae-r90"]
+
+
+def test_a_log_that_changed_since_is_not_drawn(study):
+    for seed in (0, 1):
+        (study.folder("pretrain", "mae", seed) / "files/log.jsonl").write_text(
+            json.dumps({"step": 1, "loss": 0})
+        )
+    assert "loss-pretrain-mae" not in {panel.name for panel in loss_panels(read_grid(study))}
+
+
+def test_figures_share_a_page_and_depend_on_nothing_but_numbers(study):
+    panels = loss_panels(read_grid(study))[:2]
+    first, second = (loss_figure(panel, list(study.runs)) for panel in panels)
+    assert first == loss_figure(panels[0], list(study.runs))
+    assert not set(_ids(first)) & set(_ids(second))
+    assert "currentColor" in first
+    assert "<text" in first  # text stays text: it can be found, and follows the page's font
+
+
+def _ids(svg):
+    return re.findall(r'\bid="([^"]+)"', svg)
+
+
+def test_runs_beyond_the_palette_are_told_apart_by_dashes():
+    runs = [f"run-{i}" for i in range(20)]
+    assert len({(color, str(dash)) for color, dash in (style(run, runs) for run in runs)}) == 20

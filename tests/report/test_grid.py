@@ -1,0 +1,67 @@
+"""What became of each cell, and one estimate from its seeds."""
+
+import json
+
+import pytest
+from scipy import stats
+
+from pipeline.report.grid import estimate, read_grid
+
+from .made import FAILED, MISSING, NASTY, publish
+
+
+def test_every_cell_of_the_study_is_there_once(study):
+    grid = read_grid(study)
+    assert [(o.stage, o.run, o.seed) for o in grid.outcomes] == list(study.cells())
+    assert {s: len(grid.select(status=s)) for s in ("done", "failed", "not run")} == {
+        "done": 43,
+        "failed": 1,
+        "not run": 1,
+    }
+    (failed,), (missing,) = grid.select(status="failed"), grid.select(status="not run")
+    assert (failed.stage, failed.run, failed.seed) == FAILED
+    assert failed.error == NASTY
+    assert (missing.stage, missing.run, missing.seed) == MISSING
+    assert missing.command == "python -m stages.segment --study config/made.yaml --run mae-r50 --seed 0"
+
+
+def test_an_unreadable_manifest_is_a_failure_not_a_crash(study):
+    (study.folder("knn", "mae", 0) / "manifest.json").write_text('{"format": 1, "rec')
+    (study.folder("knn", "mae", 1) / "manifest.json").write_text(json.dumps({"format": 99}))
+    first, second = read_grid(study).select("knn", "mae")
+    assert (first.status, second.status) == ("failed", "failed")
+    assert "not JSON" in first.error
+    assert "format 99" in second.error
+
+
+def test_a_new_success_outweighs_an_old_failure(study):
+    publish(study, *FAILED)
+    assert read_grid(study).select("detect", "random")[0].status == "done"
+
+
+def test_artefacts_are_only_those_the_manifest_vouches_for(study):
+    (outcome,) = read_grid(study).select("finetune", "mae")
+    path = outcome.artefact("files/log.jsonl")
+    assert path is not None
+    path.write_text("tampered")
+    assert outcome.artefact("files/log.jsonl") is None
+    assert outcome.artefact("../../../../../etc/hostname") is None
+
+
+def test_estimates_over_seeds_use_t_and_single_cells_their_own_interval():
+    record = {"metric": "top1", "value": 60.0, "unit": "%", "count": 500, "interval": None}
+    two = estimate([record, {**record, "value": 62.0}])
+    expected = stats.t.interval(0.95, 1, loc=61.0, scale=1.0)
+    assert (two.mean, two.basis, two.num_seeds) == (61.0, "seeds", 2)
+    assert (two.low, two.high) == pytest.approx(expected)
+    one = estimate([record])
+    interval = stats.binomtest(300, 500).proportion_ci(method="wilson")
+    assert one.basis == "cell"
+    assert (one.low, one.high) == pytest.approx((100 * interval.low, 100 * interval.high))
+    own = estimate([{**record, "interval": [58.0, 61.0]}])
+    assert (own.low, own.high) == (58.0, 61.0)
+
+
+def test_wilson_is_not_claimed_for_what_is_no_proportion():
+    assert estimate([{"metric": "box_ap", "value": 20.0, "count": 500, "interval": None}]).basis == "none"
+    assert estimate([]) is None

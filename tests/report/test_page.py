@@ -1,0 +1,136 @@
+"""The page in a real browser: no network, pictures that load, tables that sort, evidence that opens."""
+
+import shutil
+
+import pytest
+
+from .made import NASTY
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install the package chromium to run it"),
+    pytest.mark.timeout(120),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(built, browser):
+    """The built report, opened from disk; requests and errors are kept on it."""
+    address = (built / "reports/made/index.html").as_uri()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.requests, page.errors = [], []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on(
+        "console",
+        lambda message: page.errors.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.goto(address)
+    yield page
+    assert page.errors == []
+    assert [url for url in page.requests if not url.startswith("data:")] == [address]
+    page.close()
+
+
+def column(page, table, key):
+    """The texts of one column from top to bottom, without small print."""
+    return page.evaluate(
+        """([table, key]) => {
+            const root = document.querySelector(`#table-${table} table`);
+            const index = [...root.tHead.rows[0].cells].findIndex((cell) => cell.dataset.key === key);
+            return [...root.tBodies[0].rows].map((row) => {
+                const copy = row.cells[index].cloneNode(true);
+                copy.querySelectorAll("small").forEach((small) => small.remove());
+                return copy.textContent.trim();
+            });
+        }""",
+        [table, key],
+    )
+
+
+def test_all_pictures_load(page):
+    widths = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
+    assert len(widths) == 11
+    assert min(widths) > 0
+    assert page.evaluate("[...document.images].every((image) => image.alt.length > 10)")
+
+
+def test_headings_sort_by_worth_with_gaps_last(page):
+    key = "detect.box_ap"
+    header = page.locator(f"#table-leaderboard th[data-key='{key}']")
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column(page, "leaderboard", key) == ["23.5", "22.3", "21.1", "18.7", "failed"]
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert column(page, "leaderboard", key) == ["18.7", "21.1", "22.3", "23.5", "failed"]
+    other = page.locator("#table-leaderboard th[data-key='run'] button")
+    other.click()
+    assert header.get_attribute("aria-sort") is None
+    assert column(page, "leaderboard", "run") == ["mae", "mae-r50", "mae-r90", "random", "supervised"]
+
+
+def test_a_single_digit_mean_sorts_below_two_digits(page):
+    """As text, "9.8 ± 10.8" would stand above "61.5 ± 10.8"."""
+    page.click("#table-leaderboard th[data-key='linear_probe.top1'] button")
+    assert [text.split()[0] for text in column(page, "leaderboard", "linear_probe.top1")] == [
+        "61.5", "58.5", "55.5", "49.5", "9.8",
+    ]  # fmt: skip
+
+
+def test_fractions_sort_as_numbers(page):
+    """As text, or digit group by digit group, 0.0170 h would stand above 0.0340 h."""
+    page.click("#table-costs th[data-key='device_hours'] button")
+    shown = column(page, "costs", "device_hours")
+    assert shown == sorted(shown, key=["2.0 min", "1.0 min", "–"].index)
+
+
+def test_headings_work_from_the_keyboard(page):
+    page.focus("#table-leaderboard th[data-key='mean_rank'] button")
+    page.keyboard.press("Enter")
+    assert column(page, "leaderboard", "mean_rank")[-2:] == ["–", "–"]
+
+
+def test_a_number_opens_the_manifests_behind_it(page, built):
+    page.click("#table-leaderboard tbody tr:first-child td:nth-child(3) a")
+    dialog = page.locator("dialog[open]")
+    assert dialog.locator("details").count() == 2
+    assert dialog.locator("details").first.evaluate("block => block.open")
+    shown = dialog.locator("pre").first.inner_text()
+    written = (built / "results/made/knn/mae-0/manifest.json").read_text()
+    assert page.evaluate(
+        "([a, b]) => JSON.stringify(JSON.parse(a)) === JSON.stringify(JSON.parse(b))", [shown, written]
+    )
+    assert "python -m stages.knn --study config/made.yaml --run mae --seed 0" in dialog.inner_text()
+    assert "logs/made/knn/mae-0.log" in dialog.inner_text()
+    page.click("#close")
+    assert page.locator("dialog[open]").count() == 0
+
+
+def test_a_failed_cell_opens_its_error(page):
+    page.click("#table-leaderboard td.failed a >> nth=0")
+    assert NASTY in page.locator("dialog[open]").inner_text()
+
+
+def test_a_phone_scrolls_tables_not_the_page(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_dark_scheme_is_dark(page):
+    page.emulate_media(color_scheme="dark")
+    ground, ink = page.evaluate(
+        "(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))"
+    )
+    assert sum(map(int, ground[4:-1].split(","))) < 150 < 500 < sum(map(int, ink[4:-1].split(",")))
