@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -34,6 +36,10 @@ SOURCES = {
     "ade20k": "segmentation",
 }
 UNITS = ("steps", "epochs")
+# Values whose range their names tell; see `_check_range`.
+_FRACTIONS = ("betas", "drop_path", "label_smoothing", "layer_decay", "momentum", "ema_momentum")
+_COUNTS = ("accumulate", "checkpoint_every", "log_every", "resize")
+_MAY_BE_NONE = ("num_workers", "num_extra_levels")
 
 
 class ConfigError(ValueError):
@@ -92,7 +98,7 @@ class Study:
         for task in self.tasks.values():
             yield from ((task.name, run, seed) for run in task.runs for seed in task.seeds)
 
-    def folder(self, stage: str, run: str, seed: int) -> Path:
+    def folder(self, stage: str, run: str, seed: int | None) -> Path:
         """Where a cell publishes: `results/<study>/<stage>/<run>-<seed>`."""
         return Path("results") / self.name / stage / f"{run}-{seed}"
 
@@ -119,7 +125,7 @@ class Duration:
             value = float(number)
         except ValueError:
             value = -1.0
-        if unit not in UNITS or value < 0:
+        if unit not in UNITS or not 0 <= value < math.inf:
             raise ConfigError(f"{key} is {text!r}; expected a number and a unit, such as '300 steps' or '800 epochs'")
         return cls(value, unit)
 
@@ -152,6 +158,8 @@ def load_study(path: str | Path) -> Study:
     _check_teachers(runs)
     seeds = _seeds(raw["seeds"], "seeds")
     tasks = {name: _task(name, entry, runs, seeds) for name, entry in _mapping(raw["tasks"], "tasks").items()}
+    if not isinstance(raw["scale"], str):
+        raise ConfigError(f"scale is {raw['scale']!r}; expected the name of a section of the recipes, such as 'demo'")
     study = Study(
         path=path,
         name=path.stem,
@@ -164,7 +172,8 @@ def load_study(path: str | Path) -> Study:
     for stage, run, _ in study.cells():
         role = study.settings(stage, run)["data"]
         if role not in data:
-            raise ConfigError(f"{stage} of run {run} reads {role!r}, which study {path} lacks; add data.{role}")
+            raise ConfigError(f"{stage} of run {run} reads {role!r}, which study {path} lacks; "
+                              f"available: {list(data)}; add data.{role}")  # fmt: skip
     return study
 
 
@@ -197,15 +206,17 @@ def _data(role: str, entry: Any) -> DataSpec:
     _keys(entry, where, required=("name", "source"), open_ended=True)
     fitting = [source for source, plays in SOURCES.items() if plays == role]
     if entry["source"] not in fitting:
-        raise ConfigError(f"{where}.source is {entry['source']!r}; expected one of {fitting}")
+        hint = _nearest(entry["source"], fitting)
+        raise ConfigError(f"{where}.source is {entry['source']!r}; expected one of {fitting}{hint}")
     options = {key: value for key, value in entry.items() if key not in ("name", "source")}
     for key, value in options.items():
         _check_range(f"{where}.{key}", value)
-    return DataSpec(role=role, name=str(entry["name"]), source=entry["source"], options=MappingProxyType(options))
+    name = _name(entry["name"], f"{where}.name")
+    return DataSpec(role=role, name=name, source=entry["source"], options=MappingProxyType(options))
 
 
 def _run(name: str, entry: Any) -> Run:
-    where = f"runs.{name}"
+    where = f"runs.{_name(name, 'a run')}"
     entry = _mapping(entry, where)
     _keys(entry, where, required=("method",), optional=("set", "teacher"))
     method, known = entry["method"], available_methods()
@@ -224,20 +235,25 @@ def _task(name: str, entry: Any, runs: Mapping[str, Run], seeds: tuple[int, ...]
     own = _seeds(entry["seeds"], f"{where}.seeds")
     if not set(own) <= set(seeds):
         raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds that are pretrained: {list(seeds)}")
-    chosen = tuple(entry.get("runs") or runs)
+    chosen = entry.get("runs", list(runs))
+    if not isinstance(chosen, list) or not chosen:
+        raise ConfigError(f"{where}.runs is {chosen!r}; expected a list of runs, or no such key for all: {list(runs)}")
     for run in chosen:
-        if run not in runs:
+        if run not in list(runs):
             raise ConfigError(f"{where}.runs names {run!r}; available runs: {list(runs)}{_nearest(run, runs)}")
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"{where}.runs is {chosen!r}; a run stands there twice")
     changes = MappingProxyType(_mapping(entry.get("set") or {}, f"{where}.set"))
-    return Task(name=name, seeds=own, runs=chosen, changes=changes)
+    return Task(name=name, seeds=own, runs=tuple(chosen), changes=changes)
 
 
 def _check_teachers(runs: Mapping[str, Run]) -> None:
     for name in runs:
         chain = [name]
         while (teacher := runs[chain[-1]].teacher) is not None:
-            if teacher not in runs:
-                raise ConfigError(f"runs.{chain[-1]}.teacher is {teacher!r}; available runs: {list(runs)}")
+            if teacher not in list(runs):
+                hint = _nearest(teacher, runs)
+                raise ConfigError(f"runs.{chain[-1]}.teacher is {teacher!r}; available runs: {list(runs)}{hint}")
             if teacher in chain:
                 circle = " <- ".join([*chain, teacher])
                 raise ConfigError(f"the teachers form a cycle ({circle}); one run of it must learn without a teacher")
@@ -263,25 +279,33 @@ def _section(
     raw = _read(path, "recipe")
     scales = [key for key in raw if key != "version"]
     if scale not in scales:
-        raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}")
+        raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}{_nearest(scale, scales)}")
     if not isinstance(raw.get("version"), int):
         raise ConfigError(f"{path} has version {raw.get('version')!r}; expected a whole number, raised with numerics")
     settings = deepcopy(_mapping(raw[scale], f"{path}: {scale}"))
-    overlays = settings.pop("by_model", {})
+    overlays = _mapping(settings.pop("by_model", {}), f"{path}: {scale}.by_model")
     flat = _flatten(settings)
+    for key in ("data",) if model else ("data", "model"):
+        if key not in settings:
+            raise ConfigError(f"{path}: section {scale} lacks {key!r}; available: {sorted(settings)}")
     for key in changes:
         if key not in flat:
             raise ConfigError(f"{where} changes {key!r}, which {path} ({scale}) lacks; "
                               f"available: {sorted(flat)}{_nearest(key, flat)}")  # fmt: skip
-    model = model or changes.get("model") or settings.get("model")
-    if model is not None and model not in models():
-        raise ConfigError(f"{where}: model is {model!r}; available: {sorted(models())}{_nearest(model, models())}")
+    model = model or changes.get("model") or settings["model"]
+    for name, source in ((model, where if "model" in changes else f"{path}: {scale}"),
+                         *((name, f"{path}: {scale}.by_model") for name in overlays)):  # fmt: skip
+        if name not in list(models()):
+            raise ConfigError(f"{source}: model is {name!r}; available: {sorted(models())}{_nearest(name, models())}")
     for key, value in _flatten(overlays.get(model, {})).items():
         if key not in flat:
-            raise ConfigError(f"{path}: by_model.{model} changes {key!r}, which section {scale} lacks")
+            raise ConfigError(f"{path}: by_model.{model} changes {key!r}, which section {scale} lacks; "
+                              f"available: {sorted(flat)}{_nearest(key, flat)}")  # fmt: skip
         flat[key] = value
     for key, value in changes.items():
-        flat[key] = _check_type(f"{where}: {key}", value, flat[key])
+        # What some scale leaves open may be left open by a study.
+        open_ = any(_flatten(_mapping(raw[name], f"{path}: {name}")).get(key, 0) is None for name in scales)
+        flat[key] = None if value is None and open_ else _check_type(f"{where}: {key}", value, flat[key])
     for key, value in flat.items():
         _check_range(f"{where}: {key}" if key in changes else f"{path}: {scale}.{key}", value)
     return {"version": raw["version"], **_nest(flat)}
@@ -289,36 +313,58 @@ def _section(
 
 def _check_type(where: str, value: Any, like: Any) -> Any:
     """A change has the type of what it changes; a whole number may stand for a fraction."""
-    if like is None or value is None or (isinstance(value, type(like)) and not isinstance(value, bool)):
+    if isinstance(value, list) and isinstance(like, list):
+        example = next((item for item in like if isinstance(item, float)), like[0] if like else None)
+        return [_check_type(where, item, example) for item in value]
+    if like is None or (type(value) is type(like) and not isinstance(value, Mapping)):
         return value
-    if isinstance(like, bool) and isinstance(value, bool):
-        return value
-    if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+    if type(like) is float and type(value) is int:
         return float(value)
-    raise ConfigError(f"{where} is {value!r}; expected a {type(like).__name__}, such as {like!r}")
+    expected = "no key (it is empty in the recipe)" if like == {} else f"a {type(like).__name__}, such as {like!r}"
+    raise ConfigError(f"{where} is {value!r}; expected {expected}{_text_hint(value)}")
 
 
 def _check_range(where: str, value: Any) -> None:
     """Ranges follow from names: ratios are fractions, counts and sizes are positive, rates are not negative."""
-    name = where.rpartition(".")[2].rpartition(" ")[2]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    name = re.split(r"[. ]", where)[-1]
     if name in ("duration", "warmup"):
-        Duration.parse(value, where)
-    elif name.endswith(("_ratio", "_share")) or name in ("drop_path", "label_smoothing", "layer_decay", "momentum"):
-        strict = name == "mask_ratio"
-        if value is not None and (not number or not 0 <= value <= 1 or (strict and value in (0, 1))):
-            hint = " (0.75 hides three patches in four)" if strict else ""
-            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1{hint}")
-    elif name.startswith("num_") or name.endswith(("_size", "_depth", "_width", "_heads", "_images")):
-        allow_zero = name in ("num_workers",)
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None and (not isinstance(item, int) or isinstance(item, bool) or item < (not allow_zero)):
-                raise ConfigError(f"{where} is {value!r}; expected a positive whole number")
-    elif name.endswith(("lr", "weight_decay")):
-        if value is not None and (not number or value < 0):
-            raise ConfigError(f"{where} is {value!r}; expected a number of at least 0 (write 1.5e-4, not 1e-4)")
-    elif name == "precision" and value not in ("float32", "bf16"):
+        if Duration.parse(value, where).value == 0 and name == "duration":
+            raise ConfigError(f"{where} is {value!r}; expected more than none, such as '300 steps'")
+        return
+    if name == "precision" and value not in ("float32", "bf16"):
         raise ConfigError(f"{where} is {value!r}; expected 'float32' or 'bf16'")
+    for item in value if isinstance(value, list) else [value]:
+        number = type(item) in (int, float) and math.isfinite(item)
+        if type(item) is float and not number:
+            raise ConfigError(f"{where} is {value!r}; expected a finite number")
+        if item is None:
+            continue
+        if name == "mask_ratio" and not (number and 0 < item < 1):
+            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1 "
+                              f"(0.75 hides three patches in four){_text_hint(item)}")  # fmt: skip
+        if (name.endswith(("_ratio", "_share")) or name in _FRACTIONS) and not (number and 0 <= item <= 1):
+            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1{_text_hint(item)}")
+        if name.startswith("num_") or name.endswith(("_size", "_depth", "_width", "_heads", "_images", *_COUNTS)):
+            if type(item) is not int or item < (name not in _MAY_BE_NONE):
+                raise ConfigError(f"{where} is {value!r}; expected a positive whole number")
+        if name.endswith(("lr", "lrs", "weight_decay", "mixup", "cutmix")) and not (number and item >= 0):
+            raise ConfigError(f"{where} is {value!r}; expected a number of at least 0{_text_hint(item)}")
+        if name == "temperature" and not (number and item > 0):
+            raise ConfigError(f"{where} is {value!r}; expected a number above 0{_text_hint(item)}")
+
+
+def _text_hint(value: Any) -> str:
+    """YAML 1.1, which every tool here reads, takes a power of ten without a point for text."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+        return f" (YAML takes {value} for text; write {re.sub('[eE]', '.0e', value)})"
+    return ""
+
+
+def _name(value: Any, where: str) -> str:
+    """Names of runs and data sets become parts of paths, of commands and of DVC's keys."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise ConfigError(f"{where} is called {value!r}; expected letters, digits, '-' and '_', such as 'mae-r50'")
+    return value
 
 
 def _seeds(value: Any, where: str) -> tuple[int, ...]:
@@ -331,17 +377,20 @@ def _seeds(value: Any, where: str) -> tuple[int, ...]:
 
 def _read(path: Path, what: str) -> dict[str, Any]:
     try:
-        raw = deepcopy(_parse(path, path.stat().st_mtime_ns))
+        state = path.stat()
+        raw = deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         others = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise ConfigError(f"there is no {what} {path}; available: {others}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {path} cannot be read ({error}); expected a YAML file") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return _mapping(raw, str(path))
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, changed: int) -> Any:
+def _parse(path: Path, changed: int, size: int) -> Any:
     """A file's content; planning a large study asks for the same recipe hundreds of times."""
     return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
