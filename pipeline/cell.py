@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -110,7 +111,7 @@ class Cell:
             cost: seconds, device, images per second and the like.
             more: further entries of the manifest.
         """
-        names = {"stage": self.stage}
+        names: dict[str, Any] = {"stage": self.stage}
         if self.stage != "prepare":
             names |= {"study": self.study.name, "run": self.name, "method": self.run.method, "seed": self.seed}
         whole = manifest.publish(
@@ -140,8 +141,9 @@ class Cell:
     def fail(self, error: BaseException) -> None:
         """Leave word that this cell failed, and why."""
         told = {"error": str(error) or type(error).__name__, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.failure.parent.mkdir(parents=True, exist_ok=True)
-        manifest.write_atomic(self.failure, json.dumps({**told, "command": self.command}).encode())
+        with suppress(OSError):  # a disk too full for these words is often the error they are about
+            self.failure.parent.mkdir(parents=True, exist_ok=True)
+            manifest.write_atomic(self.failure, json.dumps({**told, "command": self.command}).encode())
 
     @property
     def _scratch(self) -> Path:

@@ -15,7 +15,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,11 +47,13 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise ManifestError(f"{path} has format {found}; expected {FORMAT}: run its stage again")
+    if lacking := [key for key in ("digest", "artefacts") if key not in manifest]:
+        raise ManifestError(f"{path} lacks {', '.join(lacking)}; delete its folder and run its stage again")
     return manifest
 
 
 def verify(path: str | Path) -> dict[str, Any]:
-    """Read a manifest and check every file it names against its SHA-256.
+    """Read a manifest and check every file it names against its SHA-256, and its digest against them all.
 
     Raises:
         ManifestError: naming the first file that is missing or differs.
@@ -64,13 +67,16 @@ def verify(path: str | Path) -> dict[str, Any]:
         if (found := sha256(file)) != artefact["sha256"]:
             expected = artefact["sha256"]
             raise ManifestError(f"{file} has sha256 {found[:12]}…; {path} says {expected[:12]}…: it was changed")
+    if manifest["digest"] != _digest(manifest["artefacts"]):
+        raise ManifestError(f"{path} has a digest that is not that of its artefacts: it was changed")
     return manifest
 
 
 def publish(folder: Path, files: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Move a finished `files/` into place beside a manifest that describes it.
 
-    The old manifest goes first and the new one comes last: at no moment does a manifest describe other files.
+    What needs room on the disk comes before anything is moved, so that a full disk leaves everything as it was.
+    Then the old manifest goes first and the new one comes last: at no moment does a manifest describe other files.
 
     Args:
         folder: where `manifest.json` and `files/` are to stand.
@@ -82,37 +88,52 @@ def publish(folder: Path, files: Path, manifest: Mapping[str, Any]) -> dict[str,
     shutil.rmtree(staging, ignore_errors=True)
     artefacts = {}
     for file in sorted(path for path in files.rglob("*") if path.is_file()):
-        fsync(file)
         artefacts[f"files/{file.relative_to(files)}"] = {"sha256": sha256(file), "bytes": file.stat().st_size}
     whole = {
         "format": FORMAT,
         **manifest,
         "artefacts": artefacts,
-        "digest": digest({name: artefact["sha256"] for name, artefact in artefacts.items()}),
+        "digest": _digest(artefacts),
     }
-    text = json.dumps(whole, indent=1, allow_nan=False) + "\n"
+    try:
+        text = json.dumps(whole, indent=1, allow_nan=False) + "\n"
+    except ValueError:
+        culprits = [key for key, value in whole.items() if not _is_finite(value)]
+        raise ManifestError(f"the manifest of {folder} has a number that is not finite under {culprits}; "
+                            "expected finite numbers, or null for what could not be measured") from None  # fmt: skip
     if len(text) > LIMIT:
         raise ManifestError(f"the manifest of {folder} has {len(text):,} bytes; expected fewer than {LIMIT:,}: "
                             "write long lists to a file beside it")  # fmt: skip
-    shutil.move(files, staging)  # a copy where work/ is on another file system
-    target.unlink(missing_ok=True)
-    shutil.rmtree(folder / "files", ignore_errors=True)
-    staging.rename(folder / "files")
-    write_atomic(target, text.encode())
+    with _written(target, text.encode()) as pending:
+        shutil.move(files, staging)  # a copy where work/ is on another file system
+        for path in staging.rglob("*"):
+            fsync(path)
+        target.unlink(missing_ok=True)
+        shutil.rmtree(folder / "files", ignore_errors=True)
+        staging.rename(folder / "files")
+        fsync(folder)
+        pending.replace(target)
     return whole
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, whatever happens meanwhile."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _written(path, content) as pending:
+        pending.replace(path)
+
+
+@contextmanager
+def _written(path: Path, content: bytes) -> Iterator[Path]:
+    """A file beside `path` that holds the content on disk, to be renamed."""
+    pending = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(pending, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        yield pending
     finally:
-        temporary.unlink(missing_ok=True)
+        pending.unlink(missing_ok=True)
     fsync(path.parent)
 
 
@@ -136,11 +157,23 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _digest(artefacts: Mapping[str, Mapping[str, Any]]) -> str:
+    return digest({name: artefact["sha256"] for name, artefact in artefacts.items()})
+
+
+def _is_finite(content: Any) -> bool:
+    try:
+        return bool(json.dumps(content, allow_nan=False))
+    except ValueError:
+        return False
+
+
 def provenance(started: datetime) -> dict[str, Any]:
     """Where, when and with which code and packages this process ran."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": None if changes is None else bool(changes),
         "lock_sha256": sha256(LOCK) if LOCK.is_file() else None,
         "host": socket.gethostname(),
         "system": platform.platform(),
