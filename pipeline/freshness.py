@@ -1,16 +1,19 @@
 """Times that agree with contents: what was made from what, told by manifests rather than by clocks.
 
 `dvc checkout`, `git clone` and `cp` give files new modification times in any order, and Snakemake would run again
-whatever seems older than its inputs. A manifest names the digest of each input, so the true order is known: where
-the digests agree, the outputs are given the time of their newest input.
+whatever seems older than its inputs, and keep whatever seems newer. A manifest names the digest of each input, so
+the true order is known: outputs are dated after their inputs where the digests agree, and before them where not.
+The same goes for settings, so that results which came with a clone are not taken for those of a changed recipe.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline import manifest
 from pipeline.config import Study
@@ -19,34 +22,39 @@ TIMESTAMP = ".snakemake_timestamp"  # stands for the time of a folder that a rul
 
 
 def settle(study: Study) -> None:
-    """Give every finished output of a study at least the time of the inputs it was made from.
+    """Date every finished output of a study by the contents it was made from.
 
-    An output whose inputs have changed keeps its own time, and so is found to be out of date as usual.
+    An output whose inputs are missing keeps its time, and so does one whose manifest cannot be read: its stage
+    says what is wrong.
     """
-    reports = Path("reports") / study.name
-    pretrained = [study.folder("pretrain", run, seed) for run in _teachers_first(study) for seed in study.seeds]
-    tasks = [study.folder(*cell) for cell in study.cells() if cell[0] != "pretrain"]
-    for folder in (*pretrained, *tasks):
-        if (found := _read(folder)) is not None:
-            entries = found["inputs"].values()
-            if all((_read(Path(entry["manifest"]).parent) or {}).get("digest") == entry["digest"] for entry in entries):
-                _not_before([Path(entry["manifest"]) for entry in entries], [folder / "manifest.json", folder / "files"])
-    if (found := _read(reports)) is not None:
-        inputs = {Path(name): entry["sha256"] for name, entry in found["inputs"].items()}
-        if all(path.is_file() and manifest.sha256(path) == expected for path, expected in inputs.items()):
-            _not_before(inputs, reports.iterdir())
+    pretrained = [("pretrain", run, seed) for run in _teachers_first(study) for seed in study.seeds]
+    tasks = [cell for cell in study.cells() if cell[0] != "pretrain"]
+    for stage, run, seed in (*pretrained, *tasks):
+        folder = study.folder(stage, run, seed)
+        _settle(folder, "digest", [folder / "manifest.json", folder / "files"], study.settings(stage, run))
+    report = Path("reports") / study.name
+    _settle(report, "sha256", sorted(report.glob("*")))
 
 
-def _not_before(inputs: Iterable[Path], products: Iterable[Path]) -> None:
-    try:
-        newest = max(path.stat().st_mtime for path in inputs)
+def _settle(folder: Path, kind: str, products: Iterable[Path], settings: Mapping[str, Any] | None = None) -> None:
+    """Date the products of one manifest; `kind` is how it tells the contents of its inputs."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        found = json.loads((folder / "manifest.json").read_text())
+        expected = {Path(entry.get("manifest", name)): entry[kind] for name, entry in found["inputs"].items()}
+        times = [path.stat().st_mtime_ns for path in expected]
+        agree = settings is None or found["settings"] == settings
+        agree = agree and all(_content(path, kind) == content for path, content in expected.items())
         for product in products:
             # A folder that Snakemake knows carries its time in a file within.
             carrier = product / TIMESTAMP if (product / TIMESTAMP).exists() else product
-            if carrier.stat().st_mtime < newest:
-                os.utime(carrier, (newest, newest))
-    except FileNotFoundError:
-        return  # another process is writing there just now
+            time = carrier.stat().st_mtime_ns
+            right = max(time, *times) if agree else min(time, max(times) - 1_000_000_000)
+            if right != time:
+                os.utime(carrier, ns=(right, right))
+
+
+def _content(path: Path, kind: str) -> str:
+    return manifest.sha256(path) if kind == "sha256" else json.loads(path.read_text())["digest"]
 
 
 def _teachers_first(study: Study) -> list[str]:
@@ -55,10 +63,3 @@ def _teachers_first(study: Study) -> list[str]:
         return 0 if teacher is None else 1 + depth(teacher)
 
     return sorted(study.runs, key=depth)
-
-
-def _read(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return None
