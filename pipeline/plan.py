@@ -19,10 +19,8 @@ PLANS = Path("config/plans")
 def resolve(study: Study) -> dict[str, Any]:
     """The plan: data sets, settings per stage and run, and cells by the names DVC gives them."""
     stages = ["pretrain", *study.tasks]
-    settings = {
-        stage: {run: study.settings(stage, run) for run in (study.runs if stage == "pretrain" else study.tasks[stage].runs)}
-        for stage in stages
-    }
+    runs = {"pretrain": tuple(study.runs), **{task.name: task.runs for task in study.tasks.values()}}
+    settings = {stage: {run: study.settings(stage, run) for run in runs[stage]} for stage in stages}
     cells: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for stage, run, seed in study.cells():
         name = study.data[settings[stage][run]["data"]].name
@@ -54,5 +52,5 @@ def check(study: Study) -> None:
 
 
 def _text(study: Study) -> str:
-    head = f"# Written by `python -m stages.plan --study {study.path}` for dvc.yaml; edit the study or its recipes instead.\n"
-    return head + yaml.dump(resolve(study), sort_keys=False, width=120, default_flow_style=None)
+    head = f"# Written by `python -m stages.plan --study {study.path}` for dvc.yaml; edit the study or its recipes."
+    return f"{head}\n" + yaml.dump(resolve(study), sort_keys=False, width=120, default_flow_style=None)

@@ -10,11 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from pipeline.cell import Cell
-from pipeline.config import ConfigError, load_study
+from pipeline.config import load_study
 from pipeline.lock import Lock, LockError
-from pipeline.manifest import ManifestError
-
-MISTAKES = (ConfigError, LockError, ManifestError)  # their messages say all there is to say
 
 
 @contextmanager
@@ -50,6 +47,8 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
     except Exception as error:
         if cell is not None and first:
             cell.fail(error)
-        if not isinstance(error, MISTAKES):
+        told = " ".join(str(error).split())
+        if not type(error).__module__.startswith("pipeline."):  # our own errors say all there is to say
             traceback.print_exc()
-        sys.exit(f"error: {error}")
+            told = f"{type(error).__name__}: {told}"
+        sys.exit(f"error: {told}")

@@ -21,7 +21,8 @@ def main() -> None:
 
     try:
         with Repo() as repo:
-            whole = [stage.addressing for stage in repo.index.stages if all(Path(str(out)).exists() for out in stage.outs)]
+            stages = repo.index.stages
+            whole = [stage.addressing for stage in stages if all(Path(str(out)).exists() for out in stage.outs)]
             for name in whole:
                 repo.commit(name, force=True)
     except DvcException as error:
