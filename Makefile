@@ -1,0 +1,52 @@
+# The verbs of the project. Each sets up what it needs first; `make` alone lists them.
+SHELL := /bin/bash
+# work/uv holds uv where the machine has none; see envs/setup.sh.
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/work/uv/bin
+CORES ?= 2
+STUDY ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench report lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## the locked environment in .venv; nothing again if it is there
+	@envs/setup.sh
+
+demo: setup ## the demo study from data to report, then its headline table
+	@[ -t 2 ] && progress="--logger=rich" || progress="--quiet rules reason"; \
+	snakemake --cores $(CORES) $$progress -- all
+	@cat reports/demo/summary.txt
+	@echo "Report: $(CURDIR)/reports/demo/index.html"
+
+test: setup ## the tests; those that need Slurm or a browser are skipped where there is none
+	@python -m pytest $(ARGS)
+
+check: setup ## formatting, lint, workflow lint, types, spelling
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile
+	snakemake --lint
+	mypy
+	codespell
+	python -m stages.plan --study config/demo.yaml --check
+
+format: setup ## put code and workflow into their format
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile
+
+bench: setup ## throughput against a plain reference
+	python -m benchmarks
+
+report: setup ## rebuild a study's report from its records: make report STUDY=demo
+	python -m stages.report --study config/$(STUDY).yaml
+
+lock: setup ## resolve pyproject.toml into envs/requirements.lock: make lock ARGS=--upgrade renews all of it
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev --no-header $(ARGS) \
+		--output-file envs/requirements.lock pyproject.toml
+
+clean: ## remove what one study computed: make clean STUDY=demo; data, environment and other studies stay
+	rm -rf results/$(STUDY) work/$(STUDY) logs/$(STUDY) reports/$(STUDY)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
