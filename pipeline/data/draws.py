@@ -40,11 +40,9 @@ def bits(seed: int, epochs: Tensor | int, indices: Tensor | int, stream: int = M
     """(B,) int64 hashes of the samples, all 64 bits in use: seeds for generators that others own."""
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
-    indices = torch.atleast_1d(torch.as_tensor(indices, dtype=torch.int64))
-    epochs = torch.as_tensor(epochs, dtype=torch.int64, device=indices.device)
-    state = torch.zeros_like(indices)
+    state = torch.zeros_like(torch.atleast_1d(torch.as_tensor(indices, dtype=torch.int64)))
     for level in (seed, stream, epochs, indices):
-        state = _mix(state + _GOLDEN * (torch.as_tensor(level, dtype=torch.int64) + 1))
+        state = _mix(state + _GOLDEN * (torch.as_tensor(level, dtype=torch.int64, device=state.device) + 1))
     return state
 
 

@@ -70,8 +70,9 @@ class PackWriter:
             os.replace(temporary, self.folder / _shard_name(self.split, number))
         index = self.folder / f".{self.split}.index.npz"
         keys = np.frombuffer("\n".join(self._keys).encode(), np.uint8)
+        columns: dict[str, Any] = {name: np.array(self._rows[name], dtype) for name, dtype in _FIELDS.items()}
         with open(index, "wb") as file:
-            np.savez(file, keys=keys, **{name: np.array(self._rows[name], kind) for name, kind in _FIELDS.items()})
+            np.savez(file, keys=keys, **columns)
             _sync(file)
         os.replace(index, self.folder / f"{self.split}.index.npz")
 

@@ -5,7 +5,7 @@ pixel of a photograph: each photograph is cut in two across its longer side. H b
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -15,24 +15,11 @@ from pipeline.data.bundled import bundled
 from pipeline.data.pictures import to_rgb
 from pipeline.data.scans import Array, Jitter, Scans, brightness, draw_ink, split_scans
 
-PHOTOS = {
-    name: f"data/{name}.{kind}"
-    for kind, names in {
-        "png": (
-            "astronaut",
-            "brick",
-            "camera",
-            "chelsea",
-            "coffee",
-            "grass",
-            "gravel",
-            "ihc",
-            "motorcycle_left",
-        ),
-        "jpg": ("hubble_deep_field", "retina", "rocket"),
-    }.items()
-    for name in names
-}
+_FILES = (
+    "astronaut.png brick.png camera.png chelsea.png coffee.png grass.png gravel.png hubble_deep_field.jpg ihc.png "
+    "motorcycle_left.png retina.jpg rocket.jpg"
+)
+PHOTOS = {name.partition(".")[0]: f"data/{name}" for name in _FILES.split()}
 _SOLID = 0.4  # coverage from which a pixel belongs to a digit
 _TRACE = 0.1  # coverage from which it belongs to nothing else any more
 _TRIES = 20
@@ -78,6 +65,7 @@ class Options:
             raise ConfigError(f"photos names {unknown[0]!r}; available: {', '.join(PHOTOS)}")
         if self.num_grounds > len(self.photos):
             raise ConfigError(f"num_grounds is {self.num_grounds}; expected at most that of photos, {len(self.photos)}")
+        # A crowd is one and a half times as wide as the smallest digit.
         if self.digit_size[0] < 8 or self.digit_size[1] > self.image_size / 1.5:
             raise ConfigError(
                 f"digit_size is {list(self.digit_size)}; expected sides from 8 to two thirds of image_size, "
@@ -94,17 +82,45 @@ class Thing:
     crowd: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scene:
     """A picture and what is known of it.
 
-    image (H, W, 3) uint8; things in it; grounds (H, W), positions in `photos`; edges (H, W) bool, partly ink.
+    canvas: (H, W, 3) float32 in [0, 1].
+    grounds: (H, W) positions in `photos`.
+    edges: (H, W) bool, where there is any ink.
+    things: what lies on the ground, the later ones above the earlier.
     """
 
-    image: Array
-    things: list[Thing]
+    canvas: Array
     grounds: Array
     edges: Array
+    things: list[Thing] = field(default_factory=list)
+
+    @property
+    def image(self) -> Array:
+        """The picture, (H, W, 3) uint8."""
+        return (self.canvas * 255 + 0.5).astype(np.uint8)
+
+    def taken(self) -> Array:
+        """(H, W) bool, inside the box of a thing."""
+        taken = np.zeros(self.edges.shape, bool)
+        for thing in self.things:
+            taken[_box(thing.mask)] = True
+        return taken
+
+    def ink(self, ink: Array, top: int, left: int, colour: Array) -> Array:
+        """Inks a scan and takes what it covers from the things below; returns its mask, (H, W) bool."""
+        tall, wide = ink.shape
+        window = (slice(top, top + tall), slice(left, left + wide))
+        cover = np.clip(1.5 * ink, 0, 1)[..., None]
+        self.canvas[window] += cover * (colour - self.canvas[window])
+        self.edges[window] |= ink > _TRACE
+        mask = np.zeros(self.edges.shape, bool)
+        mask[window] = ink > _SOLID
+        for thing in self.things:
+            thing.mask[mask] = False
+        return mask
 
 
 def load_photos(options: Options, split: str) -> list[Array]:
@@ -119,7 +135,7 @@ def load_photos(options: Options, split: str) -> list[Array]:
         if min(part.shape[:2]) < options.image_size:
             raise ConfigError(
                 f"the {split} part of photograph {name!r} has {part.shape[1]} x {part.shape[0]} pixels; "
-                f"expected at least image_size, {options.image_size}: leave it out or change either"
+                f"expected at least image_size, {options.image_size}: leave it out, or lower image_size"
             )
         parts.append(part)
     return parts
@@ -132,28 +148,21 @@ def compose(options: Options, split: str) -> Iterator[Scene]:
     number = options.val_images if split == "val" else options.train_images
     rng = np.random.default_rng([options.seed, 3 + (split == "val")])
     for _ in range(number):
-        canvas, grounds = _lay_ground(options, photos, rng)
-        things: list[Thing] = []
-        edges = np.zeros(grounds.shape, bool)
+        scene = _lay_ground(options, photos, rng)
         if rng.random() < options.crowd_share:
-            _add_crowd(options, scans, canvas, things, edges, rng)
+            _add_crowd(options, scans, scene, rng)
         for _ in range(rng.integers(options.num_digits[0], options.num_digits[1] + 1)):
-            _add_digit(options, scans, canvas, things, edges, rng)
-        yield Scene(
-            (canvas * 255 + 0.5).astype(np.uint8),
-            [thing for thing in things if thing.mask.any()],
-            grounds,
-            edges,
-        )
+            _add_digit(options, scans, scene, rng)
+        scene.things = [thing for thing in scene.things if thing.mask.any()]
+        yield scene
 
 
-def _lay_ground(options: Options, photos: list[Array], rng: np.random.Generator) -> tuple[Array, Array]:
+def _lay_ground(options: Options, photos: list[Array], rng: np.random.Generator) -> Scene:
     """Crops of photographs, side by side along random lines."""
     size = options.image_size
-    grounds = np.zeros((size, size), np.int64)
+    canvas, grounds = np.zeros((size, size, 3), np.float32), np.zeros((size, size), np.int64)
     y, x = np.ogrid[:size, :size]
     y, x = y - (size - 1) / 2, x - (size - 1) / 2
-    canvas = np.zeros((size, size, 3), np.float32)
     for place, photo in enumerate(rng.choice(len(photos), options.num_grounds, replace=False)):
         top, left = (rng.integers(0, side - size + 1) for side in photos[photo].shape[:2])
         crop = photos[photo][top : top + size, left : left + size] * np.float32(1 / 255)
@@ -161,81 +170,48 @@ def _lay_ground(options: Options, photos: list[Array], rng: np.random.Generator)
         here = np.cos(angle) * y + np.sin(angle) * x > (offset if place else -np.inf)
         canvas = np.where(here[..., None], crop, canvas)
         grounds[here] = photo
-    return canvas, grounds
+    return Scene(canvas, grounds, np.zeros((size, size), bool))
 
 
-def _add_digit(
-    options: Options, scans: Scans, canvas: Array, things: list[Thing], edges: Array, rng: np.random.Generator
-) -> None:
+def _add_digit(options: Options, scans: Scans, scene: Scene, rng: np.random.Generator) -> None:
     """Inks one digit where it covers little of the others; leaves it out if no such place turns up."""
     size = int(rng.integers(options.digit_size[0], options.digit_size[1] + 1))
-    digit, ink = _scan(options, scans, size, rng)
-    taken = np.zeros(edges.shape, bool)
-    for thing in things:
-        taken[_box(thing.mask)] = True
+    digit = int(rng.choice(options.digits))
+    taken = scene.taken()
     for _ in range(_TRIES):
         top, left = rng.integers(0, options.image_size - size + 1, 2)
         if taken[top : top + size, left : left + size].mean() < 0.1:
-            mask = _ink(options, canvas, ink, top, left, things, edges, _colour(options, canvas, top, left, size, rng))
-            things.append(Thing(digit, mask, crowd=False))
+            colour = _colour(options, scene.canvas[top : top + size, left : left + size], rng)
+            mask = scene.ink(_scan(options, scans, digit, size, rng), top, left, colour)
+            scene.things.append(Thing(digit, mask, crowd=False))
             return
 
 
-def _add_crowd(
-    options: Options, scans: Scans, canvas: Array, things: list[Thing], edges: Array, rng: np.random.Generator
-) -> None:
+def _add_crowd(options: Options, scans: Scans, scene: Scene, rng: np.random.Generator) -> None:
     """Inks a heap of one digit, each half as large as the smallest ones that stand alone."""
-    size = max(8, int(options.digit_size[0]) // 2)
+    size = max(8, options.digit_size[0] // 2)
     spread = 2 * size
+    digit = int(rng.choice(options.digits))
     top, left = rng.integers(0, options.image_size - spread - size + 1, 2)
-    colour = _colour(options, canvas, top, left, spread + size, rng)
-    whole = np.zeros(edges.shape, bool)
-    digit = int(rng.choice(np.unique(scans.classes)))
-    for _ in range(8):
-        down, right = rng.integers(0, spread + 1, 2)
-        _, ink = _scan(options, scans, size, rng, digit)
-        whole |= _ink(options, canvas, ink, top + down, left + right, things, edges, colour)
-    things.append(Thing(digit, whole, crowd=True))
+    colour = _colour(options, scene.canvas[top : top + spread + size, left : left + spread + size], rng)
+    whole = np.zeros(scene.edges.shape, bool)
+    for down, right in rng.integers(0, spread + 1, (8, 2)):
+        whole |= scene.ink(_scan(options, scans, digit, size, rng), top + down, left + right, colour)
+    scene.things.append(Thing(digit, whole, crowd=True))
 
 
-def _scan(
-    options: Options, scans: Scans, size: int, rng: np.random.Generator, digit: int | None = None
-) -> tuple[int, Array]:
-    digit = int(rng.choice(np.unique(scans.classes))) if digit is None else digit
+def _scan(options: Options, scans: Scans, digit: int, size: int, rng: np.random.Generator) -> Array:
+    """The ink of a scan of the digit, (size, size)."""
     jitter = Jitter(scale=_SCALE, shift=0.0, rotation=options.rotation, shear=options.shear)
-    return digit, draw_ink(scans.ink[scans.pick(np.array([digit]), rng)], size, jitter, rng)[0]
+    return draw_ink(scans.ink[scans.pick(np.array([digit]), rng)], size, jitter, rng)[0]
 
 
-def _colour(options: Options, canvas: Array, top: int, left: int, size: int, rng: np.random.Generator) -> Array:
+def _colour(options: Options, ground: Array, rng: np.random.Generator) -> Array:
     """An ink that stands out from the mean of the ground; on a middling ground the one that does so most."""
-    ground = brightness(canvas[top : top + size, left : left + size].mean((0, 1)))
     colours = rng.uniform(0, 1, (64, 3)).astype(np.float32)
-    gaps = np.abs(brightness(colours) - ground)
+    gaps = np.abs(brightness(colours) - brightness(ground.mean((0, 1))))
     enough = np.flatnonzero(gaps >= options.contrast)
     return colours[enough[0] if len(enough) else gaps.argmax()]
-
-
-def _ink(
-    options: Options,
-    canvas: Array,
-    ink: Array,
-    top: int,
-    left: int,
-    things: list[Thing],
-    edges: Array,
-    colour: Array,
-) -> Array:
-    """Inks a scan on the canvas and takes what it covers from the things below; returns its mask."""
-    tall, wide = ink.shape
-    window = (slice(top, top + tall), slice(left, left + wide))
-    cover = np.clip(1.5 * ink, 0, 1)[..., None]
-    canvas[window] += cover * (colour - canvas[window])
-    mask = np.zeros(edges.shape, bool)
-    mask[window] = ink > _SOLID
-    edges[window] |= ink > _TRACE
-    for thing in things:
-        thing.mask[mask] = False
-    return mask
 
 
 def _box(mask: Array) -> tuple[slice, slice]:

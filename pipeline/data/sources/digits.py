@@ -74,24 +74,21 @@ def write(options: Options, root: Path) -> None:
     """Writes `train/<digit>/<name>.png` and `val/<digit>/<name>.png` under `root`."""
     parts = scans.split_scans(options.seed, options.val_share)
     for split, count in (("train", options.train_images), ("val", options.val_images)):
-        for digit in range(10):
-            (root / split / f"{digit}_{scans.NAMES[digit]}").mkdir(parents=True, exist_ok=True)
+        folders = [root / split / f"{digit}_{name}" for digit, name in enumerate(scans.NAMES)]
+        for folder in folders:
+            folder.mkdir(parents=True)
         rng = np.random.default_rng([options.seed, 1 + (split == "val")])
         for start in track(range(0, count, _BLOCK), f"drawing {split}"):
             classes = np.arange(start, min(start + _BLOCK, count)) % 10
-            for number, (digit, pixels) in enumerate(
-                zip(classes, draw(options, parts[split], classes, rng), strict=True)
-            ):
-                name = f"{digit}_{scans.NAMES[digit]}/{split}_{start + number:06d}.png"
-                Image.fromarray(pixels).save(root / split / name, compress_level=1)
+            for number, pixels in enumerate(draw(options, parts[split], classes, rng)):
+                path = folders[classes[number]] / f"{split}_{start + number:06d}.png"
+                Image.fromarray(pixels).save(path, compress_level=1)
 
 
 def draw(options: Options, part: scans.Scans, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One picture for each of the (N,) classes wanted: (N, S, S, 3) uint8."""
     number, size = len(classes), options.image_size
-    jitter = scans.Jitter(
-        scale=tuple(options.scale), shift=options.shift, rotation=options.rotation, shear=options.shear
-    )
+    jitter = scans.Jitter(scale=options.scale, shift=options.shift, rotation=options.rotation, shear=options.shear)
     ink = scans.draw_ink(part.ink[part.pick(classes, rng)], size, jitter, rng)[..., None]
     ground, colour = (colours[:, None, None, :] for colours in scans.two_colours(number, options.contrast, rng))
     pictures = ground + ink * (colour - ground)
