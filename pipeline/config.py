@@ -306,8 +306,9 @@ def _section(
         # What some scale leaves open may be left open by a study.
         open_ = any(_flatten(_mapping(raw[name], f"{path}: {name}")).get(key, 0) is None for name in scales)
         flat[key] = None if value is None and open_ else _check_type(f"{where}: {key}", value, flat[key])
+        _check_range(f"{where}: {key}", value)
     for key, value in flat.items():
-        _check_range(f"{where}: {key}" if key in changes else f"{path}: {scale}.{key}", value)
+        _check_range(f"{path}: {scale}.{key}", value)
     return {"version": raw["version"], **_nest(flat)}
 
 
@@ -380,8 +381,8 @@ def _read(path: Path, what: str) -> dict[str, Any]:
         state = path.stat()
         raw = deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
-        others = sorted(str(file) for file in path.parent.glob("*.yaml"))
-        raise ConfigError(f"there is no {what} {path}; available: {others}") from None
+        others = sorted(str(file) for file in path.parent.glob("*.yaml") if file != MODELS)
+        raise ConfigError(f"there is no {what} {path}; available: {others}{_nearest(path, others)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} {path} cannot be read ({error}); expected a YAML file") from None
     except yaml.YAMLError as error:

@@ -1,0 +1,107 @@
+"""A small made-up project: recipes of a few numbers, one study, and cells published without any training."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.cell import Cell
+from pipeline.config import Study, load_study
+
+MODELS = {"vit_micro": {"patch_size": 4, "width": 96}, "vit_large": {"patch_size": 16, "width": 1024}}
+MAE = {
+    "data": "images",
+    "model": "vit_micro",
+    "options": {"mask_ratio": 0.75, "norm_pixels": True},
+    "train": {
+        "duration": "800 epochs",
+        "warmup": "40 epochs",
+        "batch_size": 256,
+        "base_lr": 1.5e-4,
+        "betas": [0.9, 0.95],
+    },
+    "by_model": {"vit_large": {"train": {"duration": "200 epochs", "batch_size": 64}}},
+}
+RECIPES = {"mae": MAE, "random": {"data": "images", "model": "vit_micro", "options": {}}}
+PROTOCOLS = {
+    "knn": {"data": "images", "num_neighbours": 20, "temperature": 0.07},
+    "detect": {
+        "data": "detection",
+        "duration": "60 steps",
+        "layer_decay": 0.7,
+        "window_size": 14,
+        "by_model": {"vit_large": {"layer_decay": 0.8}},
+    },
+}
+STUDY: dict[str, Any] = {
+    "scale": "demo",
+    "seeds": [0, 1],
+    "data": {
+        "images": {"name": "digits", "source": "digits", "train_images": 80, "val_share": 0.2},
+        "detection": {"name": "scenes", "source": "scenes_coco", "train_images": 8},
+    },
+    "runs": {
+        "random": {"method": "random"},
+        "mae": {"method": "mae"},
+        "mae-r50": {"method": "mae", "set": {"options.mask_ratio": 0.5}},
+    },
+    "tasks": {"knn": {"seeds": [0, 1]}, "detect": {"seeds": [0], "runs": ["random", "mae"]}},
+}
+
+
+def write_project(root: Path) -> Path:
+    """Write recipes, protocols, models and the study of this module; return the study's path."""
+    for folder, sections in (("recipes", RECIPES), ("tasks", PROTOCOLS)):
+        (root / "config" / folder).mkdir(parents=True)
+        for name, section in sections.items():
+            write_recipe(root / "config" / folder / f"{name}.yaml", section)
+    (root / "config/models.yaml").write_text(yaml.safe_dump(MODELS))
+    return write_study(root, STUDY)
+
+
+def write_recipe(path: Path, section: dict[str, Any], version: Any = 1) -> None:
+    """One recipe: the section for the demo, and another scale that leaves the window open."""
+    other = {**section, "window_size": None} if "window_size" in section else section
+    path.write_text(yaml.safe_dump({"version": version, "demo": section, "paper": other}))
+
+
+def write_study(root: Path, content: Any, name: str = "small") -> Path:
+    path = root / "config" / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path.relative_to(root)
+
+
+def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """A copy with one entry set (`runs/mae/set`), or removed where the value is Ellipsis."""
+    content = deepcopy(content)
+    *parents, last = place.split("/")
+    inner = content
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return content
+
+
+def publish_all(study: Study) -> list[Cell]:
+    """Publish every cell of a study, each with one small file, in an order its inputs allow."""
+    cells = [Cell(study, "prepare", role) for role in study.data]
+    cells += [Cell(study, *cell) for cell in study.cells()]
+    for cell in cells:
+        publish(cell)
+    return cells
+
+
+def publish(cell: Cell, content: str = "made up") -> dict[str, Any]:
+    name = {"prepare": "pack.bin", "pretrain": "encoder.safetensors"}.get(cell.stage, "log.jsonl")
+    (cell.files / name).write_text(f"{cell.folder} {content}\n")
+    return cell.publish(cost={"seconds": 1.0})
+
+
+def load(name: str = "small") -> Study:
+    return load_study(f"config/{name}.yaml")

@@ -1,0 +1,325 @@
+"""Studies and recipes: what is read, and that each mistake is told in one message that helps."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import config
+from pipeline.config import ConfigError, Duration, load_study
+from tests.small import MAE, PROTOCOLS, RECIPES, STUDY, changed, load, write_recipe, write_study
+
+ROOT = Path(__file__).parent.parent
+STUDIES = sorted((ROOT / "config").glob("*.yaml"), key=str)
+STUDIES = [path for path in STUDIES if path.name != "models.yaml"]
+
+# Where the study is changed, to what, and what the message must say: received, expected or available, nearest.
+MISTAKES = [
+    ("scale", ..., ["lacks 'scale'", "required keys: ['scale', 'seeds', 'data', 'runs', 'tasks']"]),
+    ("sacle", "demo", ["has 'sacle'", "available keys", "did you mean 'scale'?"]),
+    ("scale", "dmo", ["has no section 'dmo'", "available scales: ['demo', 'paper']", "did you mean 'demo'?"]),
+    ("scale", ["demo"], ["scale is ['demo']", "expected the name of a section"]),
+    ("seeds", 0, ["seeds is 0", "expected a list of whole numbers, such as [0, 1]"]),
+    ("seeds", [], ["seeds is []", "expected a list"]),
+    ("seeds", ["0"], ["seeds is ['0']", "expected a list"]),
+    ("seeds", [True], ["seeds is [True]", "expected a list"]),
+    ("seeds", [-1], ["seeds is [-1]", "expected a list"]),
+    ("seeds", [0, 1, 0], ["seeds is [0, 1, 0]", "twice"]),
+    ("data", [], ["data is []", "expected a mapping"]),
+    ("data/pictures", {}, ["data has 'pictures'", "['images', 'detection', 'segmentation']"]),
+    ("data/image", {}, ["data has 'image'", "did you mean 'images'?"]),
+    ("data/images/source", "digit", ["data.images.source is 'digit'", "['digits', 'imagenet']", "mean 'digits'?"]),
+    ("data/images/source", "coco", ["data.images.source is 'coco'", "expected one of ['digits', 'imagenet']"]),
+    ("data/images/source", ["digits"], ["data.images.source is ['digits']", "expected one of"]),
+    ("data/images/source", ..., ["data.images lacks 'source'", "required keys: ['name', 'source']"]),
+    ("data/images/name", "scenes", ["share a name", "['scenes', 'scenes']", "its own folder"]),
+    ("data/images/name", "../else", ["data.images.name is called '../else'", "expected letters, digits"]),
+    ("data/images/name", 7, ["data.images.name is called 7", "expected letters"]),
+    ("data/images/val_share", 20, ["data.images.val_share is 20", "fraction between 0 and 1"]),
+    ("data/images/train_images", 0, ["data.images.train_images is 0", "positive whole number"]),
+    ("data/detection", ..., ["detect of run random reads 'detection'", "available: ['images']", "add data.detection"]),
+    ("runs", None, ["runs is None", "expected a mapping"]),
+    ("runs/mae", "mae", ["runs.mae is 'mae'", "expected a mapping"]),
+    ("runs/mae/method", "mea", ["runs.mae.method is 'mea'", "available methods: ['mae', 'random']", "mean 'mae'?"]),
+    ("runs/mae/method", ["mae"], ["runs.mae.method is ['mae']", "available methods"]),
+    ("runs/mae/method", "base", ["runs.mae.method is 'base'", "available methods: ['mae', 'random']"]),
+    ("runs/mae/methods", "mae", ["runs.mae has 'methods'", "['method', 'set', 'teacher']", "did you mean 'method'?"]),
+    ("runs/mae/method", ..., ["runs.mae lacks 'method'"]),
+    ("runs/a.b", {"method": "mae"}, ["a run is called 'a.b'", "such as 'mae-r50'"]),
+    ("runs/a b", {"method": "mae"}, ["a run is called 'a b'"]),
+    ("runs/mae/teacher", "randm", ["runs.mae.teacher is 'randm'", "['random', 'mae', 'mae-r50']", "mean 'random'?"]),
+    ("runs/mae/teacher", ["mae"], ["runs.mae.teacher is ['mae']", "available runs"]),
+    ("runs/mae/teacher", "mae", ["the teachers form a cycle (mae <- mae)"]),
+    ("tasks", None, ["tasks is None", "expected a mapping"]),
+    ("tasks/kn", {"seeds": [0]}, ["tasks has 'kn'", "available tasks: ['detect', 'knn']", "did you mean 'knn'?"]),
+    ("tasks/knn", {}, ["tasks.knn lacks 'seeds'"]),
+    ("tasks/knn/seed", [0], ["tasks.knn has 'seed'", "did you mean 'seeds'?"]),
+    ("tasks/knn/seeds", [0, 7], ["tasks.knn.seeds is [0, 7]", "seeds that are pretrained: [0, 1]"]),
+    ("tasks/knn/seeds", "0, 1", ["tasks.knn.seeds is '0, 1'", "expected a list"]),
+    ("tasks/knn/runs", "mae", ["tasks.knn.runs is 'mae'", "expected a list of runs"]),
+    ("tasks/knn/runs", [], ["tasks.knn.runs is []", "expected a list of runs", "['random', 'mae', 'mae-r50']"]),
+    ("tasks/knn/runs", ["mae", "mae"], ["tasks.knn.runs is ['mae', 'mae']", "twice"]),
+    ("tasks/knn/runs", ["mae-r5"], ["tasks.knn.runs names 'mae-r5'", "did you mean 'mae-r50'?"]),
+    ("tasks/knn/runs", [["mae"]], ["tasks.knn.runs names ['mae']", "available runs"]),
+    ("tasks/knn/set", {"num_neighbors": 5}, ["'num_neighbors'", "knn.yaml (demo) lacks", "mean 'num_neighbours'?"]),
+]  # fmt: skip
+
+# A change of run `mae`, and what the message must say.
+CHANGES = [
+    ("options.mask_ratio", 75, ["runs.mae.set: options.mask_ratio is 75;", "fraction between 0 and 1 (0.75 hides three"]),
+    ("options.mask_ratio", 0, ["mask_ratio is 0;", "fraction between 0 and 1"]),
+    ("options.mask_ratio", 1, ["mask_ratio is 1;", "fraction between 0 and 1"]),
+    ("options.mask_ratio", True, ["mask_ratio is True", "expected a float, such as 0.75"]),
+    ("options.mask_ratio", None, ["mask_ratio is None", "expected a float, such as 0.75"]),
+    ("options.mask_ratio", "0.6", ["mask_ratio is '0.6'", "expected a float"]),
+    ("options.mask_ratio", math.nan, ["mask_ratio is nan", "expected a finite number"]),
+    ("options.mask_rato", 0.5, ["'options.mask_rato'", "mae.yaml (demo) lacks", "did you mean 'options.mask_ratio'?"]),
+    ("options", {"mask_ratio": 0.5}, ["'options'", "lacks", "available: ['data', 'model', 'options.mask_ratio'"]),
+    ("options.norm_pixels", 1, ["norm_pixels is 1", "expected a bool, such as True"]),
+    ("train.base_lr", -1e-4, ["train.base_lr is -0.0001", "a number of at least 0"]),
+    ("train.base_lr", "1e-4", ["train.base_lr is '1e-4'", "YAML takes 1e-4 for text; write 1.0e-4"]),
+    ("train.base_lr", math.inf, ["train.base_lr is inf", "expected a finite number"]),
+    ("train.batch_size", 0, ["train.batch_size is 0", "expected a positive whole number"]),
+    ("train.batch_size", 25.5, ["train.batch_size is 25.5", "expected a int, such as 256"]),
+    ("train.batch_size", True, ["train.batch_size is True", "expected a int, such as 256"]),
+    ("train.betas", [0.9, "0.95"], ["train.betas is '0.95'", "expected a float, such as 0.9"]),
+    ("train.betas", [0.9, 9.5], ["train.betas is [0.9, 9.5]", "fraction between 0 and 1"]),
+    ("train.betas", 0.9, ["train.betas is 0.9", "expected a list, such as [0.9, 0.95]"]),
+    ("train.duration", 800, ["train.duration is 800", "expected a str, such as '800 epochs'"]),
+    ("train.duration", "800", ["train.duration is '800'", "a number and a unit, such as '300 steps' or '800 epochs'"]),
+    ("train.duration", "800 hours", ["train.duration is '800 hours'", "a number and a unit"]),
+    ("train.duration", "0 steps", ["train.duration is '0 steps'", "expected more than none"]),
+    ("train.warmup", "nan epochs", ["train.warmup is 'nan epochs'", "a number and a unit"]),
+    ("model", "vit_larg", ["runs.mae.set: model is 'vit_larg'", "['vit_large', 'vit_micro']", "mean 'vit_large'?"]),
+    ("model", 3, ["model is 3", "available: ['vit_large', 'vit_micro']"]),
+    ("data", "videos", ["pretrain of run mae reads 'videos'", "available: ['images', 'detection']", "add data.videos"]),
+]  # fmt: skip
+
+
+def check_message(message, fragments):
+    for fragment in fragments:
+        assert fragment in message
+    assert "\n" not in message and not message.startswith("'"), "not one clear line"
+
+
+@pytest.mark.parametrize(("place", "value", "fragments"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_in_a_study_is_told(project, place, value, fragments):
+    path = write_study(project, changed(STUDY, place, value))
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    check_message(str(caught.value), fragments)
+
+
+@pytest.mark.parametrize(("key", "value", "fragments"), CHANGES, ids=lambda value: str(value)[:40])
+def test_a_mistaken_change_is_told(project, key, value, fragments):
+    path = write_study(project, changed(STUDY, "runs/mae/set", {key: value}))
+    with pytest.raises(ConfigError) as caught:
+        load_study(path)
+    check_message(str(caught.value), fragments)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fragments"),
+    [
+        ("options/mask_ratio", 75, ["mae.yaml: demo.options.mask_ratio is 75", "0.75 hides three patches in four"]),
+        ("train/base_lr", "1e-4", ["mae.yaml: demo.train.base_lr is '1e-4'", "write 1.0e-4"]),
+        ("train/duration", 300, ["mae.yaml: demo.train.duration is 300", "'300 steps'"]),
+        ("data", ..., ["mae.yaml: section demo lacks 'data'", "available: ['model'"]),
+        ("model", ..., ["mae.yaml: section demo lacks 'model'"]),
+        ("model", "vit_giant", ["mae.yaml: demo: model is 'vit_giant'", "available: ['vit_large', 'vit_micro']"]),
+        ("by_model/vit_larg", {}, ["demo.by_model: model is 'vit_larg'", "did you mean 'vit_large'?"]),
+        ("by_model/vit_micro", {"train": {"btch_size": 1}},
+         ["by_model.vit_micro changes 'train.btch_size'", "section demo lacks", "did you mean 'train.batch_size'?"]),
+        ("by_model/vit_micro", {"train": {"batch_size": 0}}, ["train.batch_size is 0", "positive whole number"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_recipe_is_told_with_its_file(project, place, value, fragments):
+    write_recipe(project / "config/recipes/mae.yaml", changed(MAE, place, value))
+    with pytest.raises(ConfigError) as caught:
+        load()
+    check_message(str(caught.value), ["config/recipes/mae.yaml", *fragments])
+
+
+@pytest.mark.parametrize("version", [None, "1", 1.5])
+def test_a_recipe_without_a_version_is_refused(project, version):
+    write_recipe(project / "config/recipes/mae.yaml", MAE, version)
+    with pytest.raises(ConfigError, match=f"mae.yaml has version {version!r}; expected a whole number"):
+        load()
+
+
+def test_files_that_cannot_be_read_are_told(project):
+    with pytest.raises(ConfigError, match=r"no study config/smal.yaml; available: \['config/small.yaml'\]; did you"):
+        load("smal")
+    with pytest.raises(ConfigError, match=r"study config cannot be read .*expected a YAML file"):
+        load_study("config")
+    (project / "config/torn.yaml").write_text("runs: {mae: [")
+    with pytest.raises(ConfigError, match=r"torn.yaml is not valid YAML: .*line 2") as caught:
+        load("torn")
+    assert "\n" not in str(caught.value)
+    (project / "config/coded.yaml").write_bytes(b"\xff\xfe\x00scale")
+    with pytest.raises(ConfigError, match=r"coded.yaml"):
+        load("coded")
+    (project / "config/empty.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"empty.yaml is None; expected a mapping"):
+        load("empty")
+
+
+def test_a_circle_of_teachers_is_named_run_by_run(project):
+    runs = {name: {"method": "mae", "teacher": teacher} for name, teacher in (("a", "b"), ("b", "c"), ("c", "a"))}
+    write_study(project, changed(changed(STUDY, "tasks", {}), "runs", runs))
+    with pytest.raises(ConfigError, match=re.escape("a cycle (a <- b <- c <- a); one run of it must learn without")):
+        load()
+
+
+def test_a_chain_of_teachers_is_no_circle(project):
+    runs = {
+        "r": {"method": "random"},
+        "d1": {"method": "mae", "teacher": "r"},
+        "d2": {"method": "mae", "teacher": "d1"},
+    }
+    write_study(project, changed(changed(STUDY, "tasks", {}), "runs", runs))
+    assert [run.teacher for run in load().runs.values()] == [None, "r", "d1"]
+
+
+def test_changes_reach_the_settings_and_nothing_else_moves(project):
+    plain, halved = (load().settings("pretrain", run) for run in ("mae", "mae-r50"))
+    assert plain == {"version": 1, "method": "mae", **{k: v for k, v in MAE.items() if k != "by_model"}}
+    assert halved["options"].pop("mask_ratio") == 0.5 and plain["options"].pop("mask_ratio") == 0.75
+    assert halved == plain
+
+
+def test_a_whole_number_may_stand_for_a_fraction_and_an_open_value_stays_open(project):
+    study = changed(STUDY, "runs/mae/set", {"train.base_lr": 1, "train.betas": [0, 1]})
+    write_study(project, changed(study, "tasks/detect/set", {"window_size": None}))
+    settings = load().settings("pretrain", "mae")["train"]
+    assert (settings["base_lr"], settings["betas"]) == (1.0, [0.0, 1.0])
+    assert load().settings("detect", "mae")["window_size"] is None
+
+
+def test_numbers_that_go_with_a_model_are_overlaid_and_a_change_outranks_them(project):
+    write_study(project, changed(STUDY, "runs/mae/set", {"model": "vit_large", "train.batch_size": 32}))
+    study = load()
+    assert study.settings("pretrain", "mae")["train"] == MAE["train"] | {"duration": "200 epochs", "batch_size": 32}
+    assert study.settings("detect", "mae")["layer_decay"] == 0.8, "a protocol follows the model of the run"
+    assert study.settings("detect", "random")["layer_decay"] == 0.7
+    assert "by_model" not in study.settings("detect", "mae")
+
+
+def test_settings_are_copies(project):
+    study = load()
+    study.settings("pretrain", "mae")["train"]["betas"].append(7)
+    assert study.settings("pretrain", "mae")["train"]["betas"] == [0.9, 0.95]
+
+
+def test_a_file_that_changes_is_read_again(project):
+    before = load().settings("knn", "mae")["num_neighbours"]
+    write_recipe(project / "config/tasks/knn.yaml", PROTOCOLS["knn"] | {"num_neighbours": 5})
+    assert (before, load().settings("knn", "mae")["num_neighbours"]) == (20, 5)
+
+
+def test_available_methods_have_a_module_and_a_recipe(project):
+    write_recipe(project / "config/recipes/dream.yaml", RECIPES["random"])
+    assert config.available_methods() == ["mae", "random"]
+
+
+@pytest.mark.parametrize(
+    ("text", "num_samples", "batch_size", "steps"),
+    [
+        ("300 steps", 10, 1000, 300),
+        ("1 step", 10, 2, 1),
+        ("2 epochs", 1000, 256, 6),  # three whole batches an epoch, the rest is dropped
+        ("1 epoch", 255, 256, 1),  # never none
+        ("0.5 epochs", 2560, 256, 5),
+        ("0 steps", 10, 1, 0),
+        ("800 epochs", 1_281_167, 4096, 800 * 312),
+    ],
+)
+def test_durations_become_steps(text, num_samples, batch_size, steps):
+    assert Duration.parse(text).steps(num_samples, batch_size) == steps
+
+
+@pytest.mark.parametrize(
+    "text", ["800", "epochs", "800epochs", "-1 steps", "inf steps", "nan epochs", "3 images", "", None, 3]
+)
+def test_what_is_no_duration_is_told_under_its_key(text):
+    with pytest.raises(ConfigError, match=re.escape(f"warmup is {text!r}; expected a number and a unit")):
+        Duration.parse(text, "warmup")
+
+
+def test_a_specification_is_known_by_its_content():
+    assert config.spec_hash({"a": 1, "b": [2]}, 0) == config.spec_hash({"b": [2], "a": 1}, 0)
+    assert len({config.spec_hash(*parts) for parts in [("a", 0), ("a", 1), ("a", "0"), ("a",), ("b", 0)]}) == 5
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_loads_and_holds_the_cells_its_grid_implies(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load_study(path.relative_to(ROOT))
+    raw = yaml.safe_load(path.read_text())
+    expected = len(raw["runs"]) * len(raw["seeds"])
+    expected += sum(len(task.get("runs", raw["runs"])) * len(task["seeds"]) for task in raw["tasks"].values())
+    cells = list(study.cells())
+    assert len(cells) == len(set(cells)) == expected
+    folders = {study.folder(*cell) for cell in cells}
+    assert len(folders) == expected, "two cells would publish to one folder"
+
+
+def test_one_name_of_a_data_set_means_one_data_set(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    seen = {}
+    for path in STUDIES:
+        for spec in load_study(path.relative_to(ROOT)).data.values():
+            content = (spec.source, dict(spec.options))
+            assert seen.setdefault(spec.name, content) == content, f"{path.stem} has another data/{spec.name}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config").glob("recipes/*.yaml")) + sorted((ROOT / "config").glob("tasks/*.yaml")),
+    ids=lambda path: path.stem,
+)  # fmt: skip
+def test_every_scale_of_a_recipe_has_the_same_keys(path, monkeypatch):
+    """A number one scale lacks would be a default hidden in the code."""
+    monkeypatch.chdir(ROOT)
+    raw = yaml.safe_load(path.read_text())
+    keys = {scale: keys_of(section) for scale, section in raw.items() if scale != "version"}
+    everything = set().union(*keys.values())
+    kind_of_crop = {"augment.policy", "augment.erase_ratio"}  # numbers of one kind of augmentation only
+    for scale, own in keys.items():
+        lacking = sorted(everything - own - kind_of_crop)
+        assert not lacking, f"{scale} of {path.name} lacks {lacking}"
+    assert {"demo", "paper"} <= set(keys)
+
+
+def keys_of(section, prefix=""):
+    keys = set()
+    for key, value in section.items():
+        if key != "by_model":
+            keys |= keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key}
+    return keys
+
+
+def test_every_method_and_every_protocol_is_known(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert set(config.available_methods()) == {path.stem for path in (ROOT / "config/recipes").glob("*.yaml")}
+    assert set(config.available_tasks()) == {path.stem for path in (ROOT / "config/tasks").glob("*.yaml")}
+
+
+def test_planning_imports_no_torch():
+    """`snakemake -n` and `dvc status` must answer at once."""
+    imports = "\n".join(re.findall(r"^(?:from pipeline|import).*$", (ROOT / "Snakefile").read_text(), re.MULTILINE))
+    assert "pipeline.config" in imports
+    code = f"""{imports}
+import sys
+from pipeline import cell, plan
+import stages, stages.plan, stages.version
+study = load_study("config/demo.yaml")
+plan.resolve(study)
+heavy = {{"torch", "numpy", "timm", "mmengine", "mmdet", "mmseg", "PIL", "sklearn", "matplotlib"}} & set(sys.modules)
+sys.exit(f"planning imports {{sorted(heavy)}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
