@@ -14,13 +14,13 @@ from pathlib import Path
 from pipeline import manifest as manifests
 from pipeline.config import Study
 from pipeline.report.ablations import ablation_table, find_ablations
-from pipeline.report.comparison import SCALE, comparison_tables
+from pipeline.report.comparison import COMPARISONS, SCALE, comparison_tables
 from pipeline.report.costs import cost_table
 from pipeline.report.curves import loss_panels
 from pipeline.report.figures import ablation_figures, loss_figure
 from pipeline.report.grid import Grid, read_data, read_grid, unique
 from pipeline.report.page import render
-from pipeline.report.papers import all_quotes, find_quotes, quote_tables
+from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
 from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.results import cells_table, counts, leaderboard, records_table, task_table
@@ -87,6 +87,7 @@ def build(study: Study) -> Path:
 
     for part in ("tables", "figures"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
+        (folder / part).mkdir(parents=True)
     exported = [table for group in tables.values() for table in group]
     exported += [records_table(grid), *(all_quotes(method, rows) for method, rows in quotes.items())]
     for table in exported:
@@ -128,6 +129,8 @@ def _manifest(grid: Grid, folder: Path) -> str:
     """What the report was made from and what it consists of, without time or place."""
     study = grid.study
     sources = [study.path, *(outcome.folder / "manifest.json" for outcome in grid.outcomes)]
+    methods = unique(run.method for run in study.runs.values())
+    sources += [place / f"{method}.yaml" for place in (PAPERS, COMPARISONS) for method in methods]
     sources += [spec.folder / "manifest.json" for spec in study.data.values()]
     inputs = {str(path): {"sha256": manifests.sha256(path)} for path in sources if path.is_file()}
     written = [

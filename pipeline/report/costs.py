@@ -100,7 +100,7 @@ def cost_table(grid: Grid) -> Table:
         title="Costs",
         caption=(
             "Hours are seconds × devices over the cells that are done; rates are means over seeds, memory is "
-            "the largest peak of a process. FLOPs per image are those of the stage’s own work."
+            "the largest peak of a process. FLOPs are those of one image, in training forward and backward."
             + (f" Measured on {'; '.join(devices)}." if devices else "")
         ),
         columns=(
@@ -122,8 +122,8 @@ def cost_table(grid: Grid) -> Table:
 
 def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tuple[Entry, ...], list[str]]:
     costs = [outcome.manifest.get("cost", {}) for outcome in done]
-    precision = _precision(flatten(grid.settings(stage, run)))
-    shares = [utilisation(cost, precision) for cost in costs]
+    precision = costs[0].get("precision") or _precision(flatten(grid.settings(stage, run)))
+    shares = [utilisation(cost, precision or "float32") for cost in costs]
     hours, flops, energy = device_hours(done), _mean(costs, "flops_per_image"), _every(costs, "kwh")
     mfu = [share for share, _ in shares if share is not None]
     reasons = [reason for _, reason in shares if reason]
@@ -145,9 +145,8 @@ def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tup
     return row, reasons
 
 
-def _precision(settings: Mapping[str, Any]) -> str:
-    found = [value for key, value in settings.items() if key.rpartition(".")[2] == "precision"]
-    return str(found[0]) if found else "float32"
+def _precision(settings: Mapping[str, Any]) -> str | None:
+    return next((value for key, value in settings.items() if key.rpartition(".")[2] == "precision"), None)
 
 
 def _device(cost: Mapping[str, Any]) -> str:

@@ -48,10 +48,12 @@ class Quote:
         return re.sub(r"\s*\(.*\)$", "", self.source)
 
     @property
-    def remark(self) -> str:
-        """What the source adds in brackets, such as an assumed length of pretraining."""
-        found = re.search(r"\((.*)\)$", self.source)
-        return found.group(1) if found else ""
+    def pretraining(self) -> str:
+        """`IN1K, 1600 epochs`, as far as the source states it."""
+        if self.pretrain_data == "none":
+            return "none"
+        length = "length not stated" if self.pretrain_epochs is None else f"{self.pretrain_epochs:g} epochs"
+        return f"{self.pretrain_data or 'data not stated'}, {length}"
 
 
 def load_quotes(path: str | Path) -> list[Quote]:
@@ -103,8 +105,7 @@ def _table(method: str, place: str, kind: str, quotes: list[Quote]) -> Table:
     columns = (
         ("method", "Method"),
         ("model", "Model"),
-        ("pretrain_data", "Pretrained on"),
-        ("pretrain_epochs", "Epochs"),
+        ("pretraining", "Pretraining"),
         ("task", "Task"),
         ("dataset", "Data set"),
         ("metric", "Metric"),
@@ -115,21 +116,17 @@ def _table(method: str, place: str, kind: str, quotes: list[Quote]) -> Table:
         name=f"quoted-{method}-{kind}-{re.sub('[^a-z0-9]+', '-', place.lower()).strip('-')}",
         title=place,
         caption=f"Quoted: {KINDS[kind]}.",
-        columns=tuple(
-            Column(key=k, title=title, numeric=k in ("value", "pretrain_epochs")) for k, title in columns
-        ),
+        columns=tuple(Column(key=k, title=title, numeric=k == "value") for k, title in columns),
         rows=tuple(tuple(_entry(quote, key) for key, _ in columns) for quote in quotes),
     )
 
 
 def _entry(quote: Quote, key: str) -> Entry:
     value = getattr(quote, key)
-    if key == "pretrain_epochs":
-        return (
-            Entry(text="not stated", tone="missing") if value is None else Entry(text=str(value), value=value)
-        )
     if key == "value":
-        return Entry(text=f"{value:g}" + ("" if quote.higher_is_better else " ↓"), value=value)
+        return Entry(text=f"{value:g}" + ("" if quote.higher_is_better else " ↓"), value=value, tone="quoted")
+    if key == "pretrain_epochs" and value is not None:
+        return Entry(text=f"{value:g}", value=value)
     return word(value)
 
 

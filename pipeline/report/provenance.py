@@ -27,7 +27,7 @@ def facts(grid: Grid) -> dict[str, str]:
         cost["peak_memory_gib"] for o in done if (cost := o.manifest.get("cost", {})).get("peak_memory_gib")
     ]
     facts = {
-        "Measured": f"{times[0][:10]} to {times[-1][:10]}" if times else "",
+        "Measured": " to ".join(unique((times[0][:10], times[-1][:10]))) if times else "",
         "Device time": duration(device_hours(done)) if done else "",
         "Largest peak memory": f"{max(memory):.2f} GiB" if memory else "",
         "Devices": "; ".join(unique(outcome.manifest.get("cost", {}).get("device") for outcome in done)),

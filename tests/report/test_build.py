@@ -130,7 +130,9 @@ def contents(root):
 
 def test_the_report_names_what_it_was_made_from(page):
     whole = json.loads(Path("reports/made/manifest.json").read_text())
-    assert len(whole["inputs"]) == 43 + 3 + 1  # cells that are done, data sets, the study itself
+    assert (
+        len(whole["inputs"]) == 43 + 3 + 1 + 2
+    )  # cells done, data sets, the study, MAE's quotes and comparisons
     for path, entry in whole["inputs"].items():
         assert manifest.sha256(Path(path)) == entry["sha256"]
     for path, entry in whole["artefacts"].items():
@@ -152,6 +154,7 @@ def test_a_study_of_which_nothing_ran_still_has_a_report(root):
     assert "<b>45</b> not run" in page
     assert set(table("leaderboard")["mae"].values()) == {"mae", "not run", ""}
     assert "not prepared" in page
+    assert Path("reports/made/figures").is_dir()  # the workflow promises it, even empty
 
 
 def test_the_headline_fits_a_terminal(study):

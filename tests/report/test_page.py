@@ -89,11 +89,20 @@ def test_a_single_digit_mean_sorts_below_two_digits(page):
     ]  # fmt: skip
 
 
-def test_fractions_sort_as_numbers(page):
-    """As text, or digit group by digit group, 0.0170 h would stand above 0.0340 h."""
-    page.click("#table-costs th[data-key='device_hours'] button")
-    shown = column(page, "costs", "device_hours")
-    assert shown == sorted(shown, key=["2.0 min", "1.0 min", "–"].index)
+def test_fractions_and_signs_sort_as_numbers(page):
+    """Digit group by digit group, 9.85 would stand above 9.9, and −1 above −2 and −10."""
+    page.evaluate(
+        """() => {
+            const root = document.querySelector("#table-leaderboard table");
+            const index = [...root.tHead.rows[0].cells].findIndex((cell) => cell.dataset.key === "knn.top1");
+            ["9.9", "9.85", "-10", "-2", "1e-3"].forEach((worth, i) => {
+                const cell = root.tBodies[0].rows[i].cells[index];
+                cell.dataset.sort = cell.textContent = worth;
+            });
+        }"""
+    )
+    page.click("#table-leaderboard th[data-key='knn.top1'] button")
+    assert column(page, "leaderboard", "knn.top1") == ["9.9", "9.85", "1e-3", "-2", "-10"]
 
 
 def test_headings_work_from_the_keyboard(page):
