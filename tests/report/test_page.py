@@ -137,6 +137,16 @@ def test_a_phone_scrolls_tables_not_the_page(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_paper_is_white_and_wide_enough_even_in_the_dark(page):
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 between usual margins
+    shades = page.evaluate(
+        "(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.querySelector('.notice')))"
+    )
+    assert shades == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+    assert page.evaluate("document.querySelector('#leaderboard table').getBoundingClientRect().right") <= 718
+
+
 def test_the_dark_scheme_is_dark(page):
     page.emulate_media(color_scheme="dark")
     ground, ink = page.evaluate(
