@@ -70,7 +70,7 @@ MISTAKES = [
 
 # A change of run `mae`, and what the message must say.
 CHANGES = [
-    ("options.mask_ratio", 75, ["runs.mae.set: options.mask_ratio is 75;", "fraction between 0 and 1 (0.75 hides three"]),
+    ("options.mask_ratio", 75, ["runs.mae.set: options.mask_ratio is 75;", "between 0 and 1 (0.75 hides three"]),
     ("options.mask_ratio", 0, ["mask_ratio is 0;", "fraction between 0 and 1"]),
     ("options.mask_ratio", 1, ["mask_ratio is 1;", "fraction between 0 and 1"]),
     ("options.mask_ratio", True, ["mask_ratio is True", "expected a float, such as 0.75"]),

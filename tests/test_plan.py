@@ -1,0 +1,64 @@
+"""The plan that dvc.yaml reads: all of the study, resolved, and never out of date unnoticed."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import plan
+from pipeline.config import ConfigError, load_study
+from tests.small import PROTOCOLS, STUDY, changed, load, write_recipe, write_study
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_cell_stands_there_with_its_data_and_settings(project):
+    study = load()
+    resolved = plan.resolve(study)
+    found = [
+        (stage, cell["run"], cell["seed"]) for stage, cells in resolved["cells"].items() for cell in cells.values()
+    ]
+    assert Counter(found) == Counter(study.cells())
+    assert all(name == f"{c['run']}-{c['seed']}" for cells in resolved["cells"].values() for name, c in cells.items())
+    assert resolved["cells"]["detect"] == {
+        "random-0": {"run": "random", "seed": 0, "data": "scenes"},
+        "mae-0": {"run": "mae", "seed": 0, "data": "scenes"},
+    }
+    assert set(resolved["settings"]["detect"]) == {"random", "mae"}, "runs a task does not measure are no part of it"
+    assert resolved["settings"]["pretrain"]["mae-r50"] == study.settings("pretrain", "mae-r50")
+    assert resolved["data"]["detection"] == {"name": "scenes", "source": "scenes_coco", "train_images": 8}
+    assert (resolved["study"], resolved["file"]) == ("small", "config/small.yaml")
+
+
+def test_what_is_written_is_read_back_whole(project):
+    path = plan.write(load())
+    assert path == Path("config/plans/small.yaml")
+    assert yaml.safe_load(path.read_text()) == plan.resolve(load())
+    assert path.read_text().startswith("# Written by `python -m stages.plan --study config/small.yaml`")
+
+
+def test_a_plan_out_of_date_is_told(project):
+    told = r"config/plans/small.yaml is not what .* say now; run `python -m stages.plan --study config/small.yaml`"
+    with pytest.raises(ConfigError, match=told):
+        plan.check(load())
+    plan.write(load())
+    plan.check(load())
+    write_recipe(project / "config/tasks/knn.yaml", PROTOCOLS["knn"] | {"num_neighbours": 5})
+    with pytest.raises(ConfigError, match=told):
+        plan.check(load())
+    plan.write(load())
+    write_study(project, changed(STUDY, "runs/mae-r50/set", {"options.mask_ratio": 0.6}))
+    with pytest.raises(ConfigError, match=told):
+        plan.check(load())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/plans").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_plan_in_the_tree_is_up_to_date(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plan.check(load_study(f"config/{path.name}"))
+
+
+def test_there_is_a_plan_for_dvc():
+    named = yaml.safe_load((ROOT / "dvc.yaml").read_text())["vars"]
+    assert named and all((ROOT / name).is_file() for name in named), f"{named}: run `python -m stages.plan`"

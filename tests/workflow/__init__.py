@@ -1,0 +1,1 @@
+"""Both faces of the workflow, resolved and run for real."""
