@@ -100,10 +100,10 @@ class CheckpointHook(Hook):
 
     def __init__(self, folder: Path, every: int, preemption: Preemption) -> None:
         self.folder, self.every, self.preemption = folder, every, preemption
-        self.carried = 0.0  # seconds of the processes before this one
 
     def before_train(self, runner: Any) -> None:
         self.began = time.monotonic()
+        _, self.carried = runner.resumed  # seconds of the processes before this one
 
     @property
     def seconds(self) -> float:

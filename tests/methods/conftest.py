@@ -1,18 +1,11 @@
 import pytest
 import torch
 
-from pipeline.config import available_methods
-from pipeline.engine.objective import Objective
 from pipeline.engine.pretrain import build_method
 from pipeline.methods.base import Context
 from tests.methods import recipe
 
 NUM_CLASSES, NUM_STEPS = 4, 40
-
-
-@pytest.fixture(params=available_methods())
-def name(request):
-    return request.param
 
 
 def build(name: str, **changes):
@@ -21,16 +14,6 @@ def build(name: str, **changes):
     settings["options"] |= changes
     torch.manual_seed(0)
     return build_method(settings, Context(num_classes=NUM_CLASSES, num_steps=NUM_STEPS))
-
-
-@pytest.fixture
-def method(name):
-    return build(name)
-
-
-@pytest.fixture
-def objective(method):
-    return Objective(method, seed=0)
 
 
 @pytest.fixture

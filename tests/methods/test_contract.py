@@ -3,16 +3,23 @@
 import pytest
 import torch
 
+from pipeline.config import available_methods
+from pipeline.engine.objective import Objective
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
 from tests.methods import recipe
+from tests.methods.conftest import build
+
+
+@pytest.fixture(params=[name for name in available_methods() if load_method(name).trains])
+def trained(request):
+    """The name of a method that trains, unlike the `random` baseline."""
+    return request.param
 
 
 @pytest.fixture
-def trained(method):
-    if not method.trains:
-        pytest.skip("a baseline that trains nothing")
-    return method
+def objective(trained):
+    return Objective(build(trained), seed=0)
 
 
 def gradients(objective, batch):
@@ -22,6 +29,7 @@ def gradients(objective, batch):
     return {name: parameter.grad for name, parameter in objective.method.named_parameters()}
 
 
+@pytest.mark.parametrize("name", available_methods())
 def test_the_module_defines_one_method_and_says_what_it_is(name):
     kind = load_method(name)
     module = __import__(kind.__module__, fromlist=["_"])
@@ -29,18 +37,19 @@ def test_the_module_defines_one_method_and_says_what_it_is(name):
     assert module.__doc__ and len(module.__doc__.splitlines()[0]) < 120
 
 
+@pytest.mark.parametrize("name", available_methods())
 def test_options_are_exactly_the_recipe_s(name):
     fields = set(load_method(name).Options.__dataclass_fields__)
     for scale in ("demo", "paper"):
         assert set(recipe(name, scale)["options"]) == fields
 
 
-def test_loss_is_a_finite_number(trained, objective, batch):
+def test_loss_is_a_finite_number(objective, batch):
     loss = objective(**batch, mode="loss")["loss"]
     assert loss.shape == () and torch.isfinite(loss)
 
 
-def test_each_trainable_parameter_gets_a_gradient_and_no_other(trained, objective, batch):
+def test_each_trainable_parameter_gets_a_gradient_and_no_other(objective, batch):
     for name, gradient in gradients(objective, batch).items():
         parameter = dict(objective.method.named_parameters())[name]
         if parameter.requires_grad:
@@ -49,7 +58,7 @@ def test_each_trainable_parameter_gets_a_gradient_and_no_other(trained, objectiv
             assert gradient is None, name
 
 
-def test_randomness_is_a_function_of_the_sample(trained, objective, batch):
+def test_randomness_is_a_function_of_the_sample(objective, batch):
     torch.manual_seed(1)
     first = objective(**batch, mode="loss")["loss"]
     torch.manual_seed(1)
@@ -59,7 +68,7 @@ def test_randomness_is_a_function_of_the_sample(trained, objective, batch):
         assert not torch.equal(later.mask, objective(**batch, mode="tensor").mask)
 
 
-def test_masked_steps_have_the_shapes_they_promise(trained, objective, batch):
+def test_masked_steps_have_the_shapes_they_promise(objective, batch):
     step = objective(**batch, mode="tensor")
     if step.mask is None:
         assert step.prediction is None and step.target is None
@@ -72,7 +81,7 @@ def test_masked_steps_have_the_shapes_they_promise(trained, objective, batch):
     assert not step.target.requires_grad
 
 
-def test_features_ignore_masking(trained, objective, batch):
+def test_features_ignore_masking(objective, batch):
     """The exported encoder sees whole images and is the same function whatever was hidden before."""
     encoder = objective.method.exported().eval()
     with torch.no_grad():
@@ -81,18 +90,16 @@ def test_features_ignore_masking(trained, objective, batch):
         assert torch.equal(before, encoder.forward_features(batch["images"]))
 
 
-def test_state_round_trips(name, trained, objective, batch):
-    from tests.methods.conftest import build
-
+def test_state_round_trips(trained, objective):
     for parameter in objective.method.parameters():
         parameter.data += 0.01
-    other = build(name)
+    other = build(trained)
     other.load_state_dict(objective.method.state_dict())
     for key, value in objective.method.state_dict().items():
         assert torch.equal(value, other.state_dict()[key])
 
 
-def test_forty_steps_on_one_batch_lower_the_loss(trained, objective, batch):
+def test_forty_steps_on_one_batch_lower_the_loss(objective, batch):
     optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=1e-3)
     losses = []
     for _ in range(40):
@@ -106,7 +113,7 @@ def test_forty_steps_on_one_batch_lower_the_loss(trained, objective, batch):
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_pictures_are_images(trained, objective, batch):
+def test_pictures_are_images(objective, batch):
     rows = objective.method.pictures(objective(**batch, mode="tensor"), batch["images"])
     for row in rows.values():
         assert row.shape == batch["images"].shape and torch.isfinite(row).all()

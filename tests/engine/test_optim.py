@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from pipeline.engine.optim import LARS, TOKENS, param_groups, vit_layer
+from pipeline.nn.encoders import build_encoder
+from tests.methods.conftest import build
+
+
+def flat(groups):
+    return {id(parameter): group for group in groups for parameter in group["params"]}
+
+
+def test_each_trainable_parameter_stands_in_one_group():
+    method = build("mae")
+    groups = param_groups(method, 1e-3, 0.05)
+    listed = [id(parameter) for group in groups for parameter in group["params"]]
+    trainable = {id(parameter) for parameter in method.parameters() if parameter.requires_grad}
+    assert len(listed) == len(set(listed)) and set(listed) == trainable
+
+
+def test_tokens_decay_in_pretraining_and_vectors_do_not():
+    method = build("mae")
+    group = flat(param_groups(method, 1e-3, 0.05))
+    assert group[id(method.encoder.cls_token)]["weight_decay"] == 0.05
+    assert group[id(method.decoder.mask_token)]["weight_decay"] == 0.05
+    assert group[id(method.encoder.norm.weight)]["weight_decay"] == 0
+    assert group[id(method.encoder.blocks[0].attn.qkv.bias)]["weight_decay"] == 0
+    assert group[id(method.encoder.blocks[0].attn.qkv.weight)]["weight_decay"] == 0.05
+
+
+def test_layer_decay_counts_from_the_last_layer():
+    encoder = build_encoder("vit_micro", 16).requires_grad_(True)
+    model = nn.ModuleDict({"encoder": encoder, "head": nn.Linear(96, 10)})
+    group = flat(param_groups(model, 1.0, 0.05, layer_decay=0.5, no_decay=TOKENS, num_layers=4))
+    assert group[id(model["head"].weight)]["lr"] == 1.0
+    assert group[id(encoder.norm.weight)]["lr"] == 1.0
+    assert group[id(encoder.blocks[3].norm1.weight)]["lr"] == 0.5
+    assert group[id(encoder.blocks[0].norm1.weight)]["lr"] == 0.5**4
+    assert group[id(encoder.patch_embed.proj.weight)]["lr"] == 0.5**5
+    assert group[id(encoder.pos_embed)] == group[id(encoder.cls_token)] | {
+        "params": group[id(encoder.pos_embed)]["params"]
+    }
+    assert group[id(encoder.pos_embed)]["weight_decay"] == 0
+
+
+def test_layers_are_found_by_name():
+    assert vit_layer("backbone.encoder.blocks.11.mlp.fc1.weight", 12) == 12
+    assert vit_layer("cls_token", 12) == 0
+    assert vit_layer("decode_head.conv.weight", 12) == 13
+
+
+def test_lars_equals_its_equations():
+    torch.manual_seed(0)
+    weight, bias = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(3))
+    optimizer = LARS([weight, bias], lr=0.5, momentum=0.9, weight_decay=0.01, trust_coefficient=0.001)
+    expected = {"w": weight.detach().clone(), "b": bias.detach().clone()}
+    buffers = {"w": torch.zeros(3, 4), "b": torch.zeros(3)}
+    for _ in range(3):
+        weight.grad, bias.grad = torch.randn(3, 4), torch.randn(3)
+        update = weight.grad + 0.01 * expected["w"]
+        update = update * 0.001 * expected["w"].norm() / update.norm()
+        buffers["w"] = 0.9 * buffers["w"] + update
+        buffers["b"] = 0.9 * buffers["b"] + bias.grad
+        expected["w"] = expected["w"] - 0.5 * buffers["w"]
+        expected["b"] = expected["b"] - 0.5 * buffers["b"]
+        optimizer.step()
+    assert torch.allclose(weight, expected["w"], atol=1e-6)
+    assert torch.allclose(bias, expected["b"], atol=1e-6)
+
+
+def test_lars_moves_a_weight_of_zeros():
+    weight = nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.ones(2, 2)
+    LARS([weight], lr=0.1).step()
+    assert torch.allclose(weight, torch.full((2, 2), -0.1))
+
+
+def test_lars_resumes_from_its_state():
+    weight = nn.Parameter(torch.ones(2, 2))
+    first = LARS([weight], lr=0.1)
+    weight.grad = torch.ones(2, 2)
+    first.step()
+    other = LARS([nn.Parameter(torch.ones(2, 2))], lr=0.1)
+    other.load_state_dict(first.state_dict())
+    buffer = next(iter(other.state.values()))["momentum_buffer"]
+    assert torch.equal(buffer, next(iter(first.state.values()))["momentum_buffer"])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_frozen_parameters_stand_in_no_group(decay):
+    encoder = build_encoder("vit_micro", 16)
+    assert id(encoder.pos_embed) not in flat(param_groups(encoder, 1.0, decay))
