@@ -17,7 +17,9 @@ from pipeline.config import load_study
 from pipeline.freshness import settle
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
-settle(STUDY)  # `dvc checkout` leaves times in any order; the manifests know the true one
+settle(
+    STUDY
+)  # `dvc checkout` leaves times in any order; the manifests know the true one
 
 ROLES = {spec.name: role for role, spec in STUDY.data.items()}
 PRETRAINED = f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json"
@@ -57,15 +59,15 @@ rule prepare:
     output:
         manifest="data/{name}/manifest.json",
         files=directory("data/{name}/files"),
+    log:
+        "logs/data/{name}.log",
+    benchmark:
+        "logs/data/{name}.benchmark.tsv"
     params:
         role=lambda wildcards: ROLES[wildcards.name],
         settings=lambda wildcards: json.dumps(
             dict(STUDY.data[ROLES[wildcards.name]].options), sort_keys=True
         ),
-    log:
-        "logs/data/{name}.log",
-    benchmark:
-        "logs/data/{name}.benchmark.tsv"
     shell:
         "python -m stages.prepare --study {STUDY.path} --data {params.role} > {log} 2>&1"
 
@@ -76,12 +78,12 @@ rule pretrain:
     output:
         manifest=f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json",
         files=directory(f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/files"),
-    params:
-        settings=settings("pretrain"),
     log:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
     benchmark:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.benchmark.tsv"
+    params:
+        settings=settings("pretrain"),
     shell:
         "python -m stages.pretrain --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -97,13 +99,13 @@ for task in STUDY.tasks:
         output:
             manifest=f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/manifest.json",
             files=directory(f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/files"),
-        params:
-            stage=task,
-            settings=settings(task),
         log:
             f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.log",
         benchmark:
             f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.benchmark.tsv"
+        params:
+            stage=task,
+            settings=settings(task),
         shell:
             "python -m stages.{params.stage} --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -117,7 +119,11 @@ rule report:
         page=report(f"reports/{STUDY.name}/index.html", category="Report"),
         summary=f"reports/{STUDY.name}/summary.txt",
         tables=directory(f"reports/{STUDY.name}/tables"),
-        figures=directory(f"reports/{STUDY.name}/figures"),
+        figures=report(
+            directory(f"reports/{STUDY.name}/figures"),
+            patterns=["{name}.svg"],
+            category="Figures",
+        ),
     log:
         f"logs/{STUDY.name}/report.log",
     benchmark:
