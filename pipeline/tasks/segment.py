@@ -1,0 +1,288 @@
+"""Segmentation: UPerNet on the pretrained encoder, mean intersection over union.
+
+Xiao et al., "Unified Perceptual Parsing", ECCV 2018, arXiv:1807.10221, as mmseg has it, on rescaled taps of a plain ViT
+with relative position bias and LayerScale added for transfer: Bao et al. (BEiT), arXiv:2106.08254, whom He et al. 2022
+(arXiv:2111.06377), appendix A.4, follow. C classes.
+
+Departures: MAE trained for 100 epochs with rates searched for each entry and not published; the numbers are those of
+the reproduction that reaches its ViT-B (see the protocol). ViT-L's taps and rates are dBOT's. Autocast is to bfloat16.
+"""
+
+import pipeline.tasks.dense  # noqa: F401 - stands first: it puts off what the packages below would import
+
+# isort: split
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.structures import PixelData
+from mmseg.models.data_preprocessor import SegDataPreProcessor
+from mmseg.models.decode_heads.fcn_head import FCNHead
+from mmseg.models.decode_heads.uper_head import UPerHead
+from mmseg.models.losses.cross_entropy_loss import CrossEntropyLoss
+from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import nn
+
+from pipeline.cell import Cell
+from pipeline.config import Duration
+from pipeline.data.transforms import MEAN, STD
+from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.optim import TOKENS, param_groups
+from pipeline.engine.schedules import warmup_poly
+from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.dense.backbone import ViTOptions
+from pipeline.tasks.dense.draw import draw_labels, gallery, palette
+from pipeline.tasks.dense.pyramid import Pyramid, PyramidOptions, pyramid
+from pipeline.tasks.dense.sets import IGNORE, Labelled, SegmentationSet
+from pipeline.tasks.dense.transforms import SceneCrop
+
+PICTURE = {
+    "path": "files/segmentations.png",
+    "caption": "Validation images with the true classes (left of each pair; black where they are ignored) and the "
+    "predicted ones (right).",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """Sizes of the heads, and the windows of evaluation.
+
+    channels: width of UPerNet. pool_scales: bins of its pyramid pooling.
+    auxiliary_channels, auxiliary_weight, auxiliary_level: width, weight in the loss and level of the auxiliary head.
+    dropout: before the classifiers.
+    stride: of the windows, one crop in size, that evaluation slides over an image, in pixels.
+    """
+
+    channels: int
+    pool_scales: Sequence[int]
+    auxiliary_channels: int
+    auxiliary_weight: float
+    auxiliary_level: int
+    dropout: float
+    stride: int
+
+
+def upernet(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOptions) -> EncoderDecoder:
+    """mmseg's UPerNet over a pyramid.
+
+    Args:
+        backbone: maps, finest first.
+        num_classes: C.
+        crop_size: side of a training crop and of an evaluation window, in pixels.
+        options: of the heads.
+    """
+    common = {
+        "num_classes": num_classes,
+        "dropout_ratio": options.dropout,
+        "norm_cfg": {"type": _batch_norm()},
+        "align_corners": False,
+        "ignore_index": IGNORE,
+    }
+
+    def loss(weight: float) -> dict[str, Any]:
+        return {"type": CrossEntropyLoss, "use_sigmoid": False, "loss_weight": weight}
+
+    # As in BEiT's code the loss is averaged over all pixels, ignored ones included; mmseg warns of that.
+    warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False")
+    model = EncoderDecoder(
+        data_preprocessor=ConfigDict(
+            type=SegDataPreProcessor,
+            mean=[255 * value for value in MEAN],
+            std=[255 * value for value in STD],
+            size=(crop_size, crop_size),
+            seg_pad_val=IGNORE,
+        ),
+        backbone=ConfigDict(type=lambda: backbone),
+        decode_head=ConfigDict(
+            type=UPerHead,
+            in_channels=backbone.channels,
+            in_index=list(range(len(backbone.channels))),
+            pool_scales=tuple(options.pool_scales),
+            channels=options.channels,
+            loss_decode=loss(1.0),
+            **common,
+        ),
+        auxiliary_head=ConfigDict(
+            type=FCNHead,
+            in_channels=backbone.channels[options.auxiliary_level],
+            in_index=options.auxiliary_level,
+            channels=options.auxiliary_channels,
+            num_convs=1,
+            concat_input=False,
+            loss_decode=loss(options.auxiliary_weight),
+            **common,
+        ),
+        train_cfg=ConfigDict(),
+        test_cfg=ConfigDict(
+            mode="slide", crop_size=(crop_size, crop_size), stride=(options.stride, options.stride)
+        ),
+    )
+    MMLogger.get_current_instance().setLevel("WARNING")  # or it tells of each weight's initialisation
+    model.init_weights()
+    return model
+
+
+def build(settings: Mapping[str, Any], encoder: Any, num_classes: int) -> EncoderDecoder:
+    """The segmentor of a protocol over a pretrained encoder."""
+    backbone = pyramid(
+        encoder,
+        ViTOptions(**settings["vit"]),
+        PyramidOptions(**settings["pyramid"]),
+        image_size=settings["crop"]["crop_size"],
+        shrink=False,
+        norm=_batch_norm(),
+    )
+    return upernet(backbone, num_classes, settings["crop"]["crop_size"], HeadOptions(**settings["heads"]))
+
+
+def pack(images: Sequence[Labelled]) -> dict[str, Any]:
+    """A batch in mmseg's words: uint8 images and data samples."""
+    samples = []
+    for image in images:
+        shape = image.image.shape[:2]
+        sample = SegDataSample(metainfo={"img_shape": shape, "ori_shape": image.size, "pad_shape": shape})
+        sample.gt_sem_seg = PixelData(data=torch.from_numpy(image.labels.astype(np.int64))[None])
+        samples.append(sample)
+    return {
+        "inputs": [torch.from_numpy(image.image).permute(2, 0, 1) for image in images],
+        "data_samples": samples,
+    }
+
+
+def predict(model: EncoderDecoder, data: SegmentationSet, indices: Sequence[int]) -> list[np.ndarray]:
+    """Predicted classes of images that are alike in size, each at its own size, (H, W) uint8."""
+    batch = pack([data[0, index] for index in indices])
+    with torch.no_grad():
+        return [
+            sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8) for sample in model.test_step(batch)
+        ]
+
+
+def confusion(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> np.ndarray:
+    """(C, C) int64 pixel counts, true classes in rows; pixels whose true label is 255 are left out."""
+    known = true != IGNORE
+    pairs = true[known].astype(np.int64) * num_classes + predicted[known]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def scores(counts: np.ndarray) -> dict[str, Any]:
+    """Measures in percent, as mmseg defines them.
+
+    Args:
+        counts: (C, C) confusion over all pixels of a split.
+
+    Returns:
+        miou and macc, means over the classes that occur (among predictions too, for miou); aacc, the share of correct
+        pixels; iou and accuracy, (C,) with nan where a class does not occur.
+    """
+    hits, true, predicted = np.diag(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        iou, accuracy = 100 * hits / (true + predicted - hits), 100 * hits / true
+    return {
+        "miou": float(np.nanmean(iou)),
+        "macc": float(np.nanmean(accuracy)),
+        "aacc": float(100 * hits.sum() / true.sum()),
+        "iou": iou,
+        "accuracy": accuracy,
+    }
+
+
+def evaluate(cell: Cell) -> dict[str, Any] | None:
+    """Train a segmentor on the training split, measure it on the validation split."""
+    connect()
+    settings, folder = cell.settings, cell.data / "files"
+    crop = SceneCrop(**{**settings["crop"], "ratio": tuple(settings["crop"]["ratio"])})
+    train = SegmentationSet(folder, "train", crop, cell.seed)
+    torch.manual_seed(cell.seed)
+    model = build(settings, load_encoder(cell.encoder, drop_path=settings["drop_path"]), len(train.classes))
+    num_steps, warmup = (
+        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"])
+        for key in ("duration", "warmup")
+    )
+    groups = param_groups(
+        model,
+        settings["lr"],
+        settings["weight_decay"],
+        layer_decay=settings["layer_decay"],
+        no_decay=TOKENS,
+        num_layers=model.backbone.vit.num_blocks,
+    )
+    cost = fit(
+        model,
+        train,
+        torch.optim.AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"])),
+        warmup_poly(num_steps, warmup, power=settings["power"]),
+        Plan(
+            num_steps=num_steps,
+            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
+            checkpoint_every=settings["checkpoint_every"],
+            log_every=settings["log_every"],
+        ),
+        work=cell.work,
+        seed=cell.seed,
+        log_path=cell.files / "log.jsonl",
+        collate=pack,
+    )
+    if not dist.is_main_process():
+        return None
+    val = SegmentationSet(folder, "val", crop, cell.seed, evaluate=True)
+    model.eval()
+    counts = np.zeros((len(val.classes),) * 2, np.int64)
+    drawn = []
+    for indices in alike(val.packed.sizes.tolist(), settings["eval_batch_size"]):
+        for index, predicted in zip(indices, predict(model, val, indices), strict=True):
+            true = val.labels(index)
+            counts += confusion(predicted, true, len(val.classes))
+            if index < settings["num_pictures"]:
+                image = val.original(index)
+                drawn.append(
+                    tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted))
+                )
+    found = scores(counts)
+    (cell.files / "per_class.json").write_text(json.dumps(per_class(found, val.classes), indent=1))
+    legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
+    shown = (
+        legend if len(legend) <= 24 else [legend[label] for label in np.flatnonzero(counts.sum(axis=1))[:24]]
+    )
+    picture: Image.Image = gallery(drawn, ("truth", "predicted"), shown)
+    picture.save(cell.files / "segmentations.png")
+    return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}
+
+
+def alike(sizes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Batches of neighbours of equal size: windows slide over a batch as over one image."""
+    for _, group in groupby(range(len(sizes)), key=lambda index: tuple(sizes[index])):
+        indices = list(group)
+        yield from (indices[first : first + batch_size] for first in range(0, len(indices), batch_size))
+
+
+def records(found: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """Records of what `scores` found on `count` images."""
+    common = {"unit": "%", "higher_is_better": True, "count": count, "interval": None}
+    return [
+        {"metric": metric, "value": round(found[metric], 4), **common} for metric in ("miou", "macc", "aacc")
+    ]
+
+
+def per_class(found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Measures of each class, None where it does not occur."""
+    rows = zip(classes, found["iou"].tolist(), found["accuracy"].tolist(), strict=True)
+    return {
+        name: {"iou": None if np.isnan(iou) else iou, "accuracy": None if np.isnan(accuracy) else accuracy}
+        for name, iou, accuracy in rows
+    }
+
+
+def _batch_norm() -> type[nn.Module]:
+    """Batch norm over all devices where there are several; on CPUs PyTorch has none that is synchronised."""
+    return nn.SyncBatchNorm if dist.is_distributed() and torch.cuda.is_available() else nn.BatchNorm2d
