@@ -3,7 +3,7 @@
 Reads:  dvc.yaml and the outputs of its stages
 Writes: dvc.lock and DVC's cache
 
-Snakemake calls it at the end of a run. Stages of which an output is missing are left out.
+Snakemake calls it at the end of a run. Stages of which an output or an input is missing are left out.
 """
 
 import argparse
@@ -20,11 +20,17 @@ def main() -> None:
     from dvc.repo import Repo
 
     try:
-        with Repo() as repo:
-            stages = repo.index.stages
-            whole = [stage.addressing for stage in stages if all(Path(str(out)).exists() for out in stage.outs)]
-            for name in whole:
-                repo.commit(name, force=True)
+        with Repo() as repo, repo.lock:
+            whole = [
+                stage
+                for stage in repo.index.stages
+                if all(Path(str(item)).exists() for item in (*stage.deps, *stage.outs))
+            ]
+            for stage in whole:
+                stage.save()
+                stage.commit()
+            if whole:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
+                whole[0].dvcfile.dump_stages(whole, update_pipeline=False)
     except DvcException as error:
         sys.exit(f"error: DVC could not record the outputs ({error}); `dvc commit -f` tries again")
     print(f"dvc.lock records {len(whole)} stages; `git add dvc.lock` and `dvc push` share them")

@@ -92,7 +92,8 @@ def publish_all(study: Study) -> list[Cell]:
     """Publish every cell of a study, each with one small file, in an order its inputs allow."""
     cells = [Cell(study, "prepare", role) for role in study.data]
     cells += [Cell(study, *cell) for cell in study.cells()]
-    for cell in cells:
+    ranks = {"prepare": 0, "pretrain": 1}
+    for cell in (cells := sorted(cells, key=lambda cell: (ranks.get(cell.stage, 2), cell.teacher is not None))):
         publish(cell)
     return cells
 
