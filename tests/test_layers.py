@@ -18,14 +18,15 @@ ALLOWED = {
     "lock": set(),
     "cell": CORE,
     "plan": {"config"},
+    "statistics": set(),
     "freshness": CORE,
     "data": CORE | {"cell"},
     "masking": {"config"},
-    "nn": {"config"},
+    "nn": {"masking", "config"},
     "methods": {"masking", "nn", "config"},
     "engine": {"methods", "masking", "nn", "data", "cell", "lock", *CORE},
-    "tasks": {"engine", "methods", "masking", "nn", "data", "cell", *CORE},
-    "report": {"cell", *CORE},
+    "tasks": {"statistics", "engine", "methods", "masking", "nn", "data", "cell", *CORE},
+    "report": {"statistics", "cell", *CORE},
     "stages": {"report", "tasks", "engine", "data", "cell", "plan", "lock", *CORE},
 }
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
@@ -70,7 +71,8 @@ def name_of(file: Path) -> str:
 
 
 def test_every_room_has_its_place():
-    assert {room(file) for file in FILES} - {"__init__"} == set(ALLOWED)
+    rooms = {room(file) for file in FILES} - {"__init__"}
+    assert rooms <= set(ALLOWED), f"say in ALLOWED what {sorted(rooms - set(ALLOWED))} may import"
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

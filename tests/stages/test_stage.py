@@ -1,0 +1,135 @@
+"""What all stages share: a command line, a work directory of their own, and one clear line when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages
+from pipeline import lock
+from pipeline.cell import Cell
+from pipeline.config import ConfigError
+from tests.small import load, publish
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+CELLS = [name for name in SCRIPTS if name not in ("plan", "report", "version")]
+PREPARE = ["--study", "config/small.yaml", "--data", "images"]
+PRETRAIN = ["--study", "config/small.yaml", "--run", "mae", "--seed", "0"]
+
+
+def failure(stage: str, *arguments: str, body=lambda cell: None) -> str:
+    """Run a stage's frame around a body that fails, in this process; what it ends with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [stage, *arguments])
+        with pytest.raises(SystemExit) as ended, stages.stage(stage, "A stage.") as cell:
+            body(cell)
+    assert isinstance(ended.value.code, str), "a text as exit code is printed, and the status is 1"
+    assert ended.value.code.startswith("error: ") and "\n" not in ended.value.code
+    return ended.value.code
+
+
+def raises(error: Exception):
+    def body(cell):
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_says_what_is_read_and_written(name, monkeypatch, capsys):
+    module = __import__(f"stages.{name}", fromlist=["main"])
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert f"python -m stages.{name}" in said and "Reads: " in said and "Writes: " in said
+    options = {"prepare": ["--study", "--data"], "version": []}.get(name, ["--study"])
+    assert all(
+        option in said for option in [*options, *(["--run", "--seed"] if name in CELLS and name != "prepare" else [])]
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--study", "x"], [*PRETRAIN[:-1], "one"], [*PRETRAIN, "--sed", "1"]])
+def test_a_command_line_that_lacks_something_is_told(project, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "argv", ["pretrain", *arguments])
+    with pytest.raises(SystemExit) as ended, stages.stage("pretrain", "A stage."):
+        raise AssertionError("never reached")
+    assert ended.value.code == 2 and "usage: python -m stages.pretrain" in capsys.readouterr().err
+
+
+def test_a_mistake_before_there_is_a_cell_is_one_line(project, capsys):
+    assert "there is no study config/smal.yaml" in failure("prepare", "--study", "config/smal.yaml", "--data", "images")
+    assert "'mea' is not among the runs" in failure("pretrain", *PRETRAIN[:3], "mea", *PRETRAIN[4:])
+    assert "7 is not among the seeds" in failure("pretrain", *PRETRAIN[:-1], "7")
+    assert capsys.readouterr() == ("", ""), "no traceback for a mistake of the user"
+    assert not Path("work").exists()
+
+
+def test_a_mistake_within_a_cell_is_one_line_and_left_for_the_report(project, capsys):
+    error = ConfigError("data.images.root is None;\n  expected a folder")
+    told = failure("prepare", *PREPARE, body=raises(error))
+    assert told == "error: data.images.root is None; expected a folder"
+    left = json.loads(Path("work/data/digits.failure.json").read_text())
+    assert left["error"] == str(error) and left["command"].endswith("--data images")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_missing_input_fails_the_cell_in_one_line(project, capsys):
+    assert "data/digits/manifest.json is missing" in failure("pretrain", *PRETRAIN)
+    assert "data/digits" in json.loads(Path("work/small/pretrain/mae-0.failure.json").read_text())["error"]
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_the_code_keeps_its_traceback_and_names_its_type(project, capsys):
+    assert failure("prepare", *PREPARE, body=raises(KeyError("lr"))) == "error: KeyError: 'lr'"
+    assert "Traceback" in capsys.readouterr().err
+    assert Path("work/data/digits.failure.json").exists()
+
+
+def test_whoever_finds_the_cell_held_has_not_failed_it(project, monkeypatch):
+    cell = Cell(load(), "prepare", "images")
+    with lock.Lock(cell.work):
+        told = failure("prepare", *PREPARE, body=lambda cell: pytest.fail("two work at once"))
+    assert "is held by process" in told
+    assert not cell.failure.exists()
+
+
+def test_the_work_directory_is_held_while_the_stage_works_and_free_afterwards(project, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prepare", *PREPARE])
+    with stages.stage("prepare", "A stage.") as cell:
+        held = cell.work / "lock"
+        assert held.exists()
+        publish(cell)
+    assert not held.exists() and Path("data/digits/manifest.json").exists()
+    failure("prepare", *PREPARE, body=raises(ConfigError("x")))
+    assert not held.exists(), "a failure gives it back"
+
+
+def test_only_the_first_of_many_processes_holds_and_tells(project, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    cell = Cell(load(), "prepare", "images")
+    with lock.Lock(cell.work):  # the first process of the same job
+        assert failure("prepare", *PREPARE, body=raises(ConfigError("x"))) == "error: x"
+    assert not cell.failure.exists()
+
+
+def test_an_interruption_is_no_failure(project, monkeypatch):
+    """Ctrl-C and a preempted job's exit: the cell is unfinished, and the next attempt resumes it."""
+    monkeypatch.setattr(sys, "argv", ["prepare", *PREPARE])
+    for error in (KeyboardInterrupt(), SystemExit(75)):
+        with pytest.raises(type(error)), stages.stage("prepare", "A stage.") as cell:
+            raise error
+        assert not cell.failure.exists() and not (cell.work / "lock").exists()
+
+
+def test_a_real_process_ends_with_status_one(project):
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.knn", *PRETRAIN], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: data/digits/manifest.json is missing; the stage that makes it has not been run\n"
+    assert Path("work/small/knn/mae-0.failure.json").exists()
