@@ -97,17 +97,35 @@ def dvc_graph(folder: Path) -> dict[str, Node]:
         if not Path(".dvc").exists():
             Repo.init(no_scm=True).close()
         with Repo() as repo:
+            stages = repo.index.stages
+            manifests = [
+                out.def_path for stage in stages for out in stage.outs if out.def_path.endswith("/manifest.json")
+            ]
             return {
                 stage.addressing: Node(
                     command=stage.cmd,
-                    deps=frozenset(dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)),
+                    deps=frozenset(
+                        path
+                        for dep in stage.deps
+                        if not isinstance(dep, ParamsDependency)
+                        for path in _manifests_of(dep.def_path, manifests)
+                    ),
                     outs=frozenset(out.def_path for out in stage.outs),
                     settings=_settings([dep for dep in stage.deps if isinstance(dep, ParamsDependency)]),
                 )
-                for stage in repo.index.stages
+                for stage in stages
             }
     finally:
         os.chdir(here)
+
+
+def _manifests_of(dep: str, manifests: list[str]) -> list[str]:
+    """The manifests a dependency stands for.
+
+    By design: dvc.yaml cannot list what a plan names, so its report depends on the folder of all cells, where the
+    Snakefile lists their manifests.
+    """
+    return [path for path in manifests if path.startswith(f"{dep}/")] or [dep]
 
 
 def _settings(dependencies: list[Any]) -> Any:

@@ -76,7 +76,7 @@ def test_a_copy_with_other_times_is_up_to_date_until_contents_change(finished, t
     knn = yaml.safe_load(Path("config/tasks/knn.yaml").read_text())
     Path("config/tasks/knn.yaml").write_text(yaml.safe_dump(knn | {"version": knn["version"] + 1}))
     shuffle_times(clone, 1)  # so that what is out of date may look newer than its inputs
-    expected = {task: len(list(c for c in study.cells() if c[0] == task)) for task in ("detect", "knn")}
+    expected = {task: len([c for c in study.cells() if c[0] == task]) for task in ("detect", "knn")}
     assert planned(run(clone, "snakemake", "-n", "all")) == {**expected, "report": 1, "all": 1}
 
 
