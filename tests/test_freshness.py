@@ -64,12 +64,12 @@ def outdated(study) -> set[Path]:
     return {after.parent for before, after in edges(study) if time_of(before) > time_of(after)}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_in_any_order_of_times_nothing_is_out_of_date(study, seed):
-    shuffle(seed)
-    assert len(outdated(study)) > 5, "the shuffle must have left something to settle"
-    settle(study)
-    assert outdated(study) == set()
+def test_in_any_order_of_times_nothing_is_out_of_date(study):
+    for seed in range(20):
+        shuffle(seed)
+        assert len(outdated(study)) > 3, "the shuffle must have left something to settle"
+        settle(study)
+        assert outdated(study) == set()
 
 
 def test_what_is_in_order_is_left_alone(study):
