@@ -2,7 +2,7 @@
 
     snakemake --cores 2 all                                        the demo study, on this machine
     snakemake --profile slurm all                                  the paper study, on a cluster
-    snakemake --cores 2 --configfile config/smoke.yaml all         any other study
+    snakemake --cores 2 --configfile=config/smoke.yaml all         any other study
 
 Inputs are manifests, small files whose content Snakemake compares; weights and packs lie beside them in `files/`.
 Every stage works in `work/`, which no rule declares, so that a job that fails resumes when it is tried again.
@@ -25,10 +25,25 @@ ROLES = {spec.name: role for role, spec in STUDY.data.items()}
 PRETRAINED = f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json"
 
 
+def source(spec):
+    """All that decides the content of a data set."""
+    return json.dumps({"source": spec.source, **spec.options}, sort_keys=True)
+
+
 def data(stage):
     """Manifest of the data set that a stage of a run reads."""
     return lambda wildcards: (
         f"{STUDY.data[STUDY.settings(stage, wildcards.run)['data']].folder}/manifest.json"
+    )
+
+
+def teacher(wildcards):
+    """Manifest of the run that a pretraining learns from, if any."""
+    name = STUDY.runs[wildcards.run].teacher
+    return (
+        [f"{STUDY.folder('pretrain', name, wildcards.seed)}/manifest.json"]
+        if name
+        else []
     )
 
 
@@ -65,19 +80,7 @@ rule prepare:
         "logs/data/{name}.benchmark.tsv"
     params:
         role=lambda wildcards: ROLES[wildcards.name],
-        settings=lambda wildcards: json.dumps(
-            dict(STUDY.data[ROLES[wildcards.name]].options), sort_keys=True
-        ),
-    shell:
-        "python -m stages.prepare --study {STUDY.path} --data {params.role} > {log} 2>&1"
-
-
-rule pretrain:
-    input:
-        data=data("pretrain"),
-    output:
-        manifest=f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json",
-        files=directory(f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/files"),
+        settings=lambda wildcards: source(STUDY.data[ROLES[wildcards.name]]),
     log:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
     benchmark:

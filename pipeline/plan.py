@@ -6,10 +6,9 @@ instead, which says both outright. `dvc params diff` then tells which number cha
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pipeline.config import ConfigError, Study
 
@@ -23,8 +22,12 @@ def resolve(study: Study) -> dict[str, Any]:
     settings = {stage: {run: study.settings(stage, run) for run in runs[stage]} for stage in stages}
     cells: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for stage, run, seed in study.cells():
-        name = study.data[settings[stage][run]["data"]].name
-        cells[stage][f"{run}-{seed}"] = {"run": run, "seed": seed, "data": name}
+        data = study.data[settings[stage][run]["data"]]
+        cell = cells[stage][f"{run}-{seed}"] = {"run": run, "seed": seed, "data": data.name}
+        if stage == "pretrain":  # what must be there first: the teacher, or once more the data
+            teacher = study.runs[run].teacher
+            folder = study.folder("pretrain", teacher, seed) if teacher else data.folder
+            cell["after"] = f"{folder}/manifest.json"
     return {
         "study": study.name,
         "file": str(study.path),
@@ -35,8 +38,8 @@ def resolve(study: Study) -> dict[str, Any]:
 
 
 def write(study: Study) -> Path:
-    """Write the plan of a study to `config/plans/<study>.yaml`."""
-    path = PLANS / f"{study.name}.yaml"
+    """Write the plan of a study to `config/plans/<study>.json`."""
+    path = PLANS / f"{study.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_text(study))
     return path
@@ -44,7 +47,7 @@ def write(study: Study) -> Path:
 
 def check(study: Study) -> None:
     """Raises ConfigError when the plan on disk is not what the study and its recipes say now."""
-    path = PLANS / f"{study.name}.yaml"
+    path = PLANS / f"{study.name}.json"
     if not path.is_file() or path.read_text() != _text(study):
         raise ConfigError(
             f"{path} is not what {study.path} and its recipes say now; run `python -m stages.plan --study {study.path}`"
@@ -52,5 +55,5 @@ def check(study: Study) -> None:
 
 
 def _text(study: Study) -> str:
-    head = f"# Written by `python -m stages.plan --study {study.path}` for dvc.yaml; edit the study or its recipes."
-    return f"{head}\n" + yaml.dump(resolve(study), sort_keys=False, width=120, default_flow_style=None)
+    # JSON: DVC reads the plan once per stage, and takes 0.2 s to do so where it is YAML.
+    return json.dumps(resolve(study), indent=1) + "\n"

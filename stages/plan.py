@@ -1,7 +1,7 @@
 """Write the resolved plan of a study, which dvc.yaml reads; run it after a change of the study or of a recipe.
 
 Reads:  the study, its recipes and protocols
-Writes: config/plans/<study>.yaml
+Writes: config/plans/<study>.json
 """
 
 import argparse

@@ -37,9 +37,7 @@ class Ablation:
 
     @property
     def is_numeric(self) -> bool:
-        return all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) for value, _ in self.points
-        )
+        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value, _ in self.points)
 
 
 def find_ablations(grid: Grid) -> list[Ablation]:
@@ -50,9 +48,7 @@ def find_ablations(grid: Grid) -> list[Ablation]:
     found = []
     for method, runs in by_method.items():
         for setting in sorted({key for settings in runs.values() for key in settings}):
-            found += [
-                Ablation(method=method, setting=setting, points=points) for points in _axes(runs, setting)
-            ]
+            found += [Ablation(method=method, setting=setting, points=points) for points in _axes(runs, setting)]
     return found
 
 
@@ -69,9 +65,7 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
         title=ablation.title,
         caption=f"Runs of {ablation.method} that differ in nothing but {ablation.setting}. {INTERVALS}",
         columns=(
-            Column(
-                key="value", title=words.setting(ablation.setting).capitalize(), numeric=ablation.is_numeric
-            ),
+            Column(key="value", title=words.setting(ablation.setting).capitalize(), numeric=ablation.is_numeric),
             Column(key="run", title="Run"),
             *(
                 Column(key=f"{t}.{m}", title=f"{words.short_stage(t)} {words.metric(m)}", numeric=True)

@@ -59,9 +59,7 @@ def build(study: Study) -> Path:
         "leaderboard": [leaderboard(grid)],
         "tasks": [task_table(grid, task) for task in study.tasks],
         "ablations": [table for table, _ in ablations],
-        "comparisons": [
-            table for method in quotes for table in comparison_tables(grid, method, quotes[method])
-        ],
+        "comparisons": [table for method in quotes for table in comparison_tables(grid, method, quotes[method])],
         "costs": [cost_table(grid)],
         "cells": [cells_table(grid)],
     }
@@ -118,8 +116,7 @@ def _narrow(table: Table) -> Table:
     """The leaderboard for a terminal: no method, no small print, short titles."""
     keep = [i for i, column in enumerate(table.columns) if column.key != "method"]
     columns = tuple(
-        replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title))
-        for i in keep
+        replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title)) for i in keep
     )
     rows = tuple(tuple(replace(row[i], note="") for i in keep) for row in table.rows)
     return replace(table, columns=columns, rows=rows)

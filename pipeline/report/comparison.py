@@ -44,9 +44,7 @@ class Comparison:
     because: str
 
 
-def verdict(
-    status: str, mean: float | None, reported: float, tolerance: float, differences: list[str]
-) -> str:
+def verdict(status: str, mean: float | None, reported: float, tolerance: float, differences: list[str]) -> str:
     """One of `VERDICTS`.
 
     Args:
@@ -76,9 +74,7 @@ def load_comparisons(method: str, quotes: list[Quote]) -> list[Comparison]:
     raw = yaml.safe_load(path.read_text())
     entries = raw.get("comparisons") if isinstance(raw, Mapping) else None
     if not isinstance(entries, list):
-        raise ConfigError(
-            f"{path} has no list 'comparisons'; see another file of {COMPARISONS}/ for its form"
-        )
+        raise ConfigError(f"{path} has no list 'comparisons'; see another file of {COMPARISONS}/ for its form")
     return [_comparison(entry, f"{path}, entry {i}", quotes) for i, entry in enumerate(entries, start=1)]
 
 
@@ -174,26 +170,18 @@ def _runs(grid: Grid, method: str, comparison: Comparison) -> list[str]:
 def _comparison(entry: Any, where: str, quotes: list[Quote]) -> Comparison:
     expected = [field.name for field in fields(Comparison)]
     if not isinstance(entry, Mapping) or set(entry) != set(expected):
-        raise ConfigError(
-            f"{where} has {sorted(entry) if isinstance(entry, Mapping) else entry}; expected {expected}"
-        )
+        raise ConfigError(f"{where} has {sorted(entry) if isinstance(entry, Mapping) else entry}; expected {expected}")
     wanted = entry["quote"]
     known = [field.name for field in fields(Quote)]
     if not isinstance(wanted, Mapping) or not set(wanted) <= set(known):
         raise ConfigError(f"{where}: quote is {wanted!r}; expected a mapping with some of the keys {known}")
-    matching = [
-        quote for quote in quotes if all(getattr(quote, key) == value for key, value in wanted.items())
-    ]
+    matching = [quote for quote in quotes if all(getattr(quote, key) == value for key, value in wanted.items())]
     if len(matching) != 1:
-        raise ConfigError(
-            f"{where}: quote {dict(wanted)} fits {len(matching)} reported numbers; expected exactly one"
-        )
+        raise ConfigError(f"{where}: quote {dict(wanted)} fits {len(matching)} reported numbers; expected exactly one")
     if (
         isinstance(entry["tolerance"], bool)
         or not isinstance(entry["tolerance"], (int, float))
         or entry["tolerance"] < 0
     ):
-        raise ConfigError(
-            f"{where}: tolerance is {entry['tolerance']!r}; expected a number of at least 0, such as 0.3"
-        )
+        raise ConfigError(f"{where}: tolerance is {entry['tolerance']!r}; expected a number of at least 0, such as 0.3")
     return Comparison(**{**entry, "quote": matching[0]})

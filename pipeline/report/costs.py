@@ -91,9 +91,7 @@ def cost_table(grid: Grid) -> Table:
         else:
             row = tuple(word(None) for _ in range(7))
         cells = grid.select(stage, run)
-        count = Entry(
-            text=f"{len(done)} of {len(cells)}", value=len(done), evidence=tuple(o.key for o in cells)
-        )
+        count = Entry(text=f"{len(done)} of {len(cells)}", value=len(done), evidence=tuple(o.key for o in cells))
         rows.append((word(words.short_stage(stage)), word(run), count, *row))
     return Table(
         name="costs",
@@ -137,9 +135,7 @@ def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tup
         number(None if flops is None else flops / 1e9, "{:,.3g}"),
         number(100 * sum(mfu) / len(mfu) if mfu else None, "{:.1f}"),
         number(energy, "{:,.3g}"),
-        number(
-            max((c["peak_memory_gib"] for c in costs if c.get("peak_memory_gib")), default=None), "{:.2f}"
-        ),
+        number(max((c["peak_memory_gib"] for c in costs if c.get("peak_memory_gib")), default=None), "{:.2f}"),
         word(precision),
     )
     return row, reasons
@@ -151,9 +147,7 @@ def _precision(settings: Mapping[str, Any]) -> str | None:
 
 def _device(cost: Mapping[str, Any]) -> str:
     count = cost.get("num_devices") or 1
-    return (
-        f"{count} × {cost['device']}" if cost.get("device") and count > 1 else str(cost.get("device") or "")
-    )
+    return f"{count} × {cost['device']}" if cost.get("device") and count > 1 else str(cost.get("device") or "")
 
 
 def _mean(costs: Sequence[Mapping[str, Any]], key: str) -> float | None:

@@ -51,9 +51,7 @@ def read_log(path: Path) -> tuple[list[float], list[float]]:
     return steps, losses
 
 
-def thin(
-    steps: Sequence[float], losses: Sequence[float], count: int = NUM_POINTS
-) -> tuple[list[float], list[float]]:
+def thin(steps: Sequence[float], losses: Sequence[float], count: int = NUM_POINTS) -> tuple[list[float], list[float]]:
     """At most `count` points, each the mean of its share, so that no peak is kept or dropped by chance."""
     if len(steps) <= count:
         return list(steps), list(losses)
@@ -71,9 +69,7 @@ def loss_panels(grid: Grid) -> list[Panel]:
             for run in dict.fromkeys(curve.run for curve in curves):
                 chosen = tuple(curve for curve in curves if curve.run == run)
                 title = f"Pretraining of {run}"
-                panels.append(
-                    Panel(name=f"loss-pretrain-{run}", title=title, caption=_caption(title), curves=chosen)
-                )
+                panels.append(Panel(name=f"loss-pretrain-{run}", title=title, caption=_caption(title), curves=chosen))
         elif curves:
             title = words.stage(stage)
             panels.append(Panel(name=f"loss-{stage}", title=title, caption=_caption(title), curves=curves))

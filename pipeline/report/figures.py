@@ -23,7 +23,7 @@ from pipeline.report.ablations import Ablation
 from pipeline.report.curves import Panel
 from pipeline.report.grid import Grid
 from pipeline.report.results import headline_metrics
-from pipeline.report.statistics import Estimate
+from pipeline.statistics import Estimate
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
@@ -42,17 +42,9 @@ _STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
-    **{
-        key: _INK
-        for key in (
-            "text.color",
-            "axes.labelcolor",
-            "axes.edgecolor",
-            "xtick.color",
-            "ytick.color",
-            "grid.color",
-        )
-    },
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK
+    ),
 }
 
 
@@ -83,9 +75,7 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
                 label = f"{words.short_stage(task)} {words.metric(metric)}"
                 name = f"{ablation.name}-{task}-{metric}".replace("_", "-")
                 gaps = [str(value) for value, estimate in found if estimate is None]
-                caption = (
-                    f"{label} by {words.setting(ablation.setting)}; bars are 95 % intervals, where known"
-                )
+                caption = f"{label} by {words.setting(ablation.setting)}; bars are 95 % intervals, where known"
                 caption += f"; no value at {', '.join(gaps)}." if gaps else "."
                 figures[name] = (caption, _ablation(ablation, label, points, name, caption))
     return figures
@@ -97,9 +87,7 @@ def style(run: str, runs: Sequence[str]) -> tuple[str, Any]:
     return PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
 
 
-def _ablation(
-    ablation: Ablation, label: str, points: Sequence[tuple[Any, Estimate]], name: str, caption: str
-) -> str:
+def _ablation(ablation: Ablation, label: str, points: Sequence[tuple[Any, Estimate]], name: str, caption: str) -> str:
     def draw(axes: Axes) -> None:
         xs = [value for value, _ in points] if ablation.is_numeric else list(range(len(points)))
         for basis in ("seeds", "cell"):  # an interval within one cell is drawn lighter than one over seeds

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import manifest as manifests
 from pipeline.config import Study
-from pipeline.report.statistics import Estimate, t_interval, wilson
+from pipeline.statistics import Estimate, t_interval, wilson
 
 # Shares of counted test items; only for these is Wilson's interval meant.
 PROPORTIONS = ("top1", "top5")
@@ -43,9 +43,7 @@ class Outcome:
         return Path("logs") / self.study / self.stage / f"{self.run}-{self.seed}.log"
 
     def record(self, metric: str) -> Mapping[str, Any] | None:
-        return next(
-            (record for record in self.manifest.get("records", []) if record["metric"] == metric), None
-        )
+        return next((record for record in self.manifest.get("records", []) if record["metric"] == metric), None)
 
     def artefact(self, path: str) -> Path | None:
         """A file that the manifest vouches for, or None where it is missing or was changed since."""
@@ -62,9 +60,7 @@ class Grid:
     study: Study
     outcomes: tuple[Outcome, ...]
 
-    def select(
-        self, stage: str | None = None, run: str | None = None, status: str | None = None
-    ) -> list[Outcome]:
+    def select(self, stage: str | None = None, run: str | None = None, status: str | None = None) -> list[Outcome]:
         wanted = {"stage": stage, "run": run, "status": status}
         return [
             outcome
@@ -98,17 +94,13 @@ def estimate(records: Sequence[Mapping[str, Any]]) -> Estimate | None:
     values = [float(record["value"]) for record in records]
     if len(values) > 1:
         low, high = t_interval(values)
-        return Estimate(
-            mean=sum(values) / len(values), low=low, high=high, num_seeds=len(values), basis="seeds"
-        )
+        return Estimate(mean=sum(values) / len(values), low=low, high=high, num_seeds=len(values), basis="seeds")
     interval = records[0].get("interval")
     if interval is None and records[0]["metric"] in PROPORTIONS and records[0].get("count"):
         interval = [100 * bound for bound in wilson(values[0] / 100, int(records[0]["count"]))]
     if interval is None:
         return Estimate(mean=values[0], low=None, high=None, num_seeds=1, basis="none")
-    return Estimate(
-        mean=values[0], low=float(interval[0]), high=float(interval[1]), num_seeds=1, basis="cell"
-    )
+    return Estimate(mean=values[0], low=float(interval[0]), high=float(interval[1]), num_seeds=1, basis="cell")
 
 
 def read_grid(study: Study) -> Grid:

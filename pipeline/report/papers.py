@@ -94,8 +94,7 @@ def all_quotes(method: str, quotes: Iterable[Quote]) -> Table:
         title=f"Numbers reported for {method}",
         caption="Quoted from the sources named in each row; nothing here was measured by this study.",
         columns=tuple(
-            Column(key=f.name, title=f.name.replace("_", " "), numeric=f.name == "value")
-            for f in fields(Quote)
+            Column(key=f.name, title=f.name.replace("_", " "), numeric=f.name == "value") for f in fields(Quote)
         ),
         rows=rows,
     )

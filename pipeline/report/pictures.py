@@ -55,9 +55,7 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
 def group_pictures(pictures: Sequence[Picture]) -> list[tuple[str, list[Picture]]]:
     """Pictures under the full name of their stage."""
     stages = dict.fromkeys(picture.stage for picture in pictures)
-    return [
-        (words.stage(stage), [picture for picture in pictures if picture.stage == stage]) for stage in stages
-    ]
+    return [(words.stage(stage), [picture for picture in pictures if picture.stage == stage]) for stage in stages]
 
 
 def _listed(outcome: Outcome) -> list[dict[str, str]]:

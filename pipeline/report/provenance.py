@@ -23,9 +23,7 @@ def facts(grid: Grid) -> dict[str, str]:
         for entry in provenance
         if entry.get("commit")
     )
-    memory = [
-        cost["peak_memory_gib"] for o in done if (cost := o.manifest.get("cost", {})).get("peak_memory_gib")
-    ]
+    memory = [cost["peak_memory_gib"] for o in done if (cost := o.manifest.get("cost", {})).get("peak_memory_gib")]
     facts = {
         "Measured": " to ".join(unique((times[0][:10], times[-1][:10]))) if times else "",
         "Device time": duration(device_hours(done)) if done else "",
@@ -52,9 +50,7 @@ def problems(grid: Grid) -> list[str]:
         if outcome.manifest.get("settings") != wanted:
             old, new = flatten(outcome.manifest.get("settings", {})), flatten(wanted)
             keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-            found.append(
-                f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}."
-            )
+            found.append(f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}.")
     return found
 
 
@@ -62,12 +58,8 @@ def protocol(grid: Grid, task: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The settings of a task: those all runs share under `all runs`, then what differs by run."""
     flat = {run: flatten(grid.settings(task, run)) for run in grid.study.tasks[task].runs}
     first = next(iter(flat.values()))
-    shared = {
-        key: value for key, value in first.items() if all(f.get(key, ...) == value for f in flat.values())
-    }
-    own = [
-        (run, {key: v for key, v in settings.items() if key not in shared}) for run, settings in flat.items()
-    ]
+    shared = {key: value for key, value in first.items() if all(f.get(key, ...) == value for f in flat.values())}
+    own = [(run, {key: v for key, v in settings.items() if key not in shared}) for run, settings in flat.items()]
     return [("all runs", shared), *((run, settings) for run, settings in own if settings)]
 
 

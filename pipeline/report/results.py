@@ -8,8 +8,8 @@ from dataclasses import replace
 from pipeline.report import words
 from pipeline.report.costs import device_hours, duration
 from pipeline.report.grid import Grid, Outcome
-from pipeline.report.statistics import Estimate, mean_ranks
 from pipeline.report.table import Column, Entry, Table, number, select_best, word
+from pipeline.statistics import Estimate, mean_ranks
 
 INTERVALS = (
     "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), “[low, high]” within the one cell measured "
@@ -43,9 +43,7 @@ def measured(grid: Grid, stage: str, run: str, metric: str, digits: int = 1) -> 
     found = grid.estimate(stage, run, metric)
     if found is None:
         failed = any(outcome.status == "failed" for outcome in outcomes)
-        return Entry(
-            text="failed" if failed else "not run", tone="failed" if failed else "missing", evidence=keys
-        )
+        return Entry(text="failed" if failed else "not run", tone="failed" if failed else "missing", evidence=keys)
     note = f"n = {found.num_seeds}" + (f" of {len(outcomes)}" if len(done) < len(outcomes) else "")
     return Entry(text=found.text(digits), value=found, note=note, evidence=keys)
 
@@ -90,20 +88,12 @@ def task_table(grid: Grid, task: str) -> Table:
     for metric in metrics:
         higher = higher_is_better(grid, task, metric)
         column = [_with_seeds(grid, task, run, metric) for run in runs]
-        entries.append(
-            [replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)]
-        )
-        columns.append(
-            Column(key=metric, title=f"{words.metric(metric)}, %{'' if higher else LOWER}", numeric=True)
-        )
+        entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
+        columns.append(Column(key=metric, title=f"{words.metric(metric)}, %{'' if higher else LOWER}", numeric=True))
     rows = []
     for i, run in enumerate(runs):
         done = grid.select(task, run, "done")
-        speeds = [
-            o.manifest["cost"]["images_per_second"]
-            for o in done
-            if o.manifest["cost"].get("images_per_second")
-        ]
+        speeds = [o.manifest["cost"]["images_per_second"] for o in done if o.manifest["cost"].get("images_per_second")]
         hours = device_hours(done)
         rows.append(
             (
@@ -199,9 +189,7 @@ def _with_seeds(grid: Grid, task: str, run: str, metric: str) -> Entry:
     told = []
     for outcome in outcomes:
         record = outcome.record(metric)
-        told.append(
-            f"seed {outcome.seed} {outcome.status}" if record is None else f"{float(record['value']):.2f}"
-        )
+        told.append(f"seed {outcome.seed} {outcome.status}" if record is None else f"{float(record['value']):.2f}")
     return replace(entry, note=f"{entry.note}: {', '.join(told)}")
 
 

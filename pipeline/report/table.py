@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.report.statistics import Estimate
+from pipeline.statistics import Estimate
 
 ABSENT = "–"
 _LATEX = {
@@ -104,9 +104,7 @@ def to_csv(table: Table) -> str:
 
     What is a dash to readers is empty here, except where its text says why (`failed`, `not run`).
     """
-    spread = [
-        any(isinstance(row[i].value, Estimate) for row in table.rows) for i in range(len(table.columns))
-    ]
+    spread = [any(isinstance(row[i].value, Estimate) for row in table.rows) for i in range(len(table.columns))]
     header: list[str] = []
     for column, wide in zip(table.columns, spread, strict=True):
         parts = ("", "_low", "_high", "_interval", "_num_seeds") if wide else ("",)
@@ -174,9 +172,7 @@ def to_latex(table: Table) -> str:
     ]
     for row in table.rows:
         texts = [latex(_read(entry)) for entry in row]
-        fields = [
-            rf"\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row, strict=True)
-        ]
+        fields = [rf"\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row, strict=True)]
         # A bracket right after \\ would be read as its optional length.
         lines.append(("{}" if fields[0].startswith("[") else "") + " & ".join(fields) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.report.statistics import wilson
+from pipeline.statistics import wilson
 
 
 def accuracy_record(scores: Tensor, labels: Tensor, top: int = 1) -> dict[str, Any]:

@@ -71,9 +71,7 @@ def make_study(scale: str = "demo", name: str = "made") -> Study:
         "mae-r90": Run(name="mae-r90", method="mae", changes={"options.mask_ratio": 0.9}, teacher=None),
     }
     tasks = {
-        task: Task(
-            name=task, seeds=(0, 1) if task in ("knn", "linear_probe") else (0,), runs=tuple(runs), changes={}
-        )
+        task: Task(name=task, seeds=(0, 1) if task in ("knn", "linear_probe") else (0,), runs=tuple(runs), changes={})
         for task in PROTOCOLS
     }
     roles = {
@@ -81,9 +79,7 @@ def make_study(scale: str = "demo", name: str = "made") -> Study:
         "detection": ("scenes", "scenes_coco"),
         "segmentation": ("ground", "scenes_ade20k"),
     }
-    data = {
-        role: DataSpec(role=role, name=n, source=source, options={}) for role, (n, source) in roles.items()
-    }
+    data = {role: DataSpec(role=role, name=n, source=source, options={}) for role, (n, source) in roles.items()}
     return Study(
         path=Path(f"config/{name}.yaml"), name=name, scale=scale, seeds=(0, 1), data=data, runs=runs,
         tasks=tasks

@@ -48,9 +48,7 @@ def test_the_leaderboard_holds_the_manifests_numbers(page):
 def test_every_record_is_exported_as_measured(page):
     with open("reports/made/tables/records.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert (
-        len(rows) == 2 * 5 * 2 + 5 + 4 * 4 + 4 * 3
-    )  # two probes, fine-tuning, four detections, four segmentations
+    assert len(rows) == 2 * 5 * 2 + 5 + 4 * 4 + 4 * 3  # two probes, fine-tuning, four detections, four segmentations
     for row in rows:
         assert float(row["value"]) == pytest.approx(
             value_of(row["stage"], row["metric"], row["run"], int(row["seed"])), rel=1e-3
@@ -130,9 +128,7 @@ def contents(root):
 
 def test_the_report_names_what_it_was_made_from(page):
     whole = json.loads(Path("reports/made/manifest.json").read_text())
-    assert (
-        len(whole["inputs"]) == 43 + 3 + 1 + 2
-    )  # cells done, data sets, the study, MAE's quotes and comparisons
+    assert len(whole["inputs"]) == 43 + 3 + 1 + 2  # cells done, data sets, the study, MAE's quotes and comparisons
     for path, entry in whole["inputs"].items():
         assert manifest.sha256(Path(path)) == entry["sha256"]
     for path, entry in whole["artefacts"].items():

@@ -34,9 +34,7 @@ def test_each_pretraining_has_its_panel_and_tasks_share_theirs(study):
 
 def test_a_log_that_changed_since_is_not_drawn(study):
     for seed in (0, 1):
-        (study.folder("pretrain", "mae", seed) / "files/log.jsonl").write_text(
-            json.dumps({"step": 1, "loss": 0})
-        )
+        (study.folder("pretrain", "mae", seed) / "files/log.jsonl").write_text(json.dumps({"step": 1, "loss": 0}))
     assert "loss-pretrain-mae" not in {panel.name for panel in loss_panels(read_grid(study))}
 
 

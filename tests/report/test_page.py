@@ -149,7 +149,5 @@ def test_paper_is_white_and_wide_enough_even_in_the_dark(page):
 
 def test_the_dark_scheme_is_dark(page):
     page.emulate_media(color_scheme="dark")
-    ground, ink = page.evaluate(
-        "(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))"
-    )
+    ground, ink = page.evaluate("(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))")
     assert sum(map(int, ground[4:-1].split(","))) < 150 < 500 < sum(map(int, ink[4:-1].split(",")))

@@ -22,14 +22,10 @@ def decode(uri):
 def test_one_seed_of_each_run_is_shown_unchanged_when_small(study):
     pictures = find_pictures(read_grid(study))
     shown = [(picture.stage, picture.run) for picture in pictures]
-    assert (
-        len(shown) == len(set(shown)) == 3 + 4 + 4
-    )  # pretrain of three MAEs; detect and segment lack one run each
+    assert len(shown) == len(set(shown)) == 3 + 4 + 4  # pretrain of three MAEs; detect and segment lack one run each
     assert all(picture.seed == 0 for picture in pictures)
     first = pictures[0]
-    known = manifest.read(study.folder("pretrain", "mae", 0) / "manifest.json")["artefacts"][
-        "files/picture.png"
-    ]
+    known = manifest.read(study.folder("pretrain", "mae", 0) / "manifest.json")["artefacts"]["files/picture.png"]
     assert first.uri.startswith("data:image/png;base64,")
     assert hashlib.sha256(decode(first.uri)).hexdigest() == known["sha256"]
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from pipeline.report.statistics import Estimate
+from pipeline.statistics import Estimate
 from pipeline.report.table import (
     Column,
     Entry,

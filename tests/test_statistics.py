@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.statistics import Estimate, mean_ranks, t_interval, wilson
+from pipeline.statistics import Estimate, mean_ranks, t_interval, wilson
 
 
 @pytest.mark.parametrize("values", [[61.0, 62.7], [83.63, 83.66, 83.52, 83.46], [5.0, 5.0, 5.0, 5.1, 4.9]])
