@@ -17,9 +17,8 @@ from pipeline.config import load_study
 from pipeline.freshness import settle
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
-settle(
-    STUDY
-)  # `dvc checkout` leaves times in any order; the manifests know the true one
+# `dvc checkout` leaves times in any order; the manifests know the true one.
+settle(STUDY)
 
 ROLES = {spec.name: role for role, spec in STUDY.data.items()}
 PRETRAINED = f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json"
@@ -40,11 +39,8 @@ def data(stage):
 def teacher(wildcards):
     """Manifest of the run that a pretraining learns from, if any."""
     name = STUDY.runs[wildcards.run].teacher
-    return (
-        [f"{STUDY.folder('pretrain', name, wildcards.seed)}/manifest.json"]
-        if name
-        else []
-    )
+    folder = STUDY.folder("pretrain", name, wildcards.seed)
+    return f"{folder}/manifest.json" if name else []
 
 
 def settings(stage):
@@ -81,6 +77,17 @@ rule prepare:
     params:
         role=lambda wildcards: ROLES[wildcards.name],
         settings=lambda wildcards: source(STUDY.data[ROLES[wildcards.name]]),
+    shell:
+        "python -m stages.prepare --study {STUDY.path} --data {params.role} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        data=data("pretrain"),
+        teacher=teacher,
+    output:
+        manifest=f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json",
+        files=directory(f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/files"),
     log:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
     benchmark:
