@@ -17,7 +17,7 @@ from pipeline.data.prepare import prepare
 
 DIGITS = {
     "train_images": 40, "val_images": 20, "image_size": 16, "val_share": 0.3, "scale": [0.6, 1], "shift": 0.1,
-    "rotation": 10, "shear": 0.1, "contrast": 0.4, "noise": 0.02, "seed": 0,
+    "rotation": 10, "shear": 0.1, "contrast": 0.4, "colour": 1.0, "noise": 0.02, "seed": 0,
 }  # fmt: skip
 SCENES = {
     "train_images": 6, "val_images": 3, "image_size": 64, "digits": [0, 8, 3], "photos": ["brick", "grass"],

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 PARTS = (
@@ -134,7 +133,7 @@ def _settings(dependencies: list[Any]) -> Any:
     if not places:
         return None
     ((path, place),) = places
-    value = yaml.safe_load(Path(path).read_text())
+    value = json.loads(Path(path).read_text())
     for key in place.split("."):
         value = value[key]
     if place.startswith("data."):

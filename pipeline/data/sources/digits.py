@@ -33,6 +33,7 @@ class Options:
     shift: largest, of the image's side.
     rotation, shear: largest turn in degrees, largest slant.
     contrast: least difference in brightness of ink and ground, of 1.
+    colour: share of the pair of colours in what else is white ink on a black ground.
     noise: standard deviation of each value, of 1.
     seed: of all of it.
     """
@@ -46,6 +47,7 @@ class Options:
     rotation: float
     shear: float
     contrast: float
+    colour: float
     noise: float
     seed: int
 
@@ -91,6 +93,7 @@ def draw(options: Options, part: scans.Scans, classes: np.ndarray, rng: np.rando
     jitter = scans.Jitter(scale=options.scale, shift=options.shift, rotation=options.rotation, shear=options.shear)
     ink = scans.draw_ink(part.ink[part.pick(classes, rng)], size, jitter, rng)[..., None]
     ground, colour = (colours[:, None, None, :] for colours in scans.two_colours(number, options.contrast, rng))
+    ground, colour = options.colour * ground, options.colour * colour + (1 - options.colour)  # white on black
     pictures = ground + ink * (colour - ground)
     pictures += rng.normal(0, options.noise, pictures.shape)
     return (pictures.clip(0, 1) * 255 + 0.5).astype(np.uint8)

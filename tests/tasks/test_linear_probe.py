@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from pipeline.nn.encoders import build_encoder
+from pipeline.tasks.linear_probe import LinearProbe, Part, hold_out
+
+
+@pytest.fixture
+def probe():
+    torch.manual_seed(0)
+    return LinearProbe(build_encoder("vit_micro", 16), "class_token", num_classes=10, num_heads=3)
+
+
+IMAGES, LABELS = torch.randn(8, 3, 16, 16), torch.arange(8)
+
+
+def test_only_heads_learn(probe):
+    probe.train()
+    probe(IMAGES, LABELS, mode="loss")["loss"].backward()
+    assert all(parameter.grad is None for parameter in probe.encoder.parameters())
+    assert all(parameter.grad is not None for parameter in probe.heads.parameters())
+    assert not probe.encoder.training and probe.norm.training
+
+
+def test_heads_share_nothing(probe):
+    probe.train()
+    alone = torch.nn.functional.cross_entropy(probe(IMAGES)[:, 1], LABELS)
+    gradient = torch.autograd.grad(alone, probe.heads[1].weight)[0]
+    probe(IMAGES, LABELS, mode="loss")["loss"].backward()
+    assert torch.allclose(probe.heads[1].weight.grad, gradient, atol=1e-6)
+
+
+def test_features_are_normalised_without_affine_parameters(probe):
+    assert not list(probe.norm.parameters()) and probe.norm.eps == 1e-6
+    probe.train()
+    logits = probe(IMAGES)
+    assert logits.shape == (8, 3, 10)
+    features = probe.encoder.forward_features(IMAGES)[:, 0]
+    normalised = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-6).sqrt()
+    assert torch.allclose(logits[:, 0], probe.heads[0](normalised), atol=1e-4)
+
+
+def test_held_out_images_train_no_head():
+    kept, held_out = hold_out(100, 0.1, seed=0)
+    assert len(held_out) == 10 and sorted([*kept.tolist(), *held_out.tolist()]) == list(range(100))
+    assert not torch.equal(held_out, hold_out(100, 0.1, seed=1)[1])
+
+
+def test_a_part_keeps_the_draws_of_the_whole():
+    class Whole:
+        labels = torch.arange(10) * 10
+
+        def __getitems__(self, samples):
+            return samples
+
+    part = Part(Whole(), torch.tensor([3, 7]))
+    assert len(part) == 2 and part.labels.tolist() == [30, 70]
+    assert part.__getitems__([(5, 0), (5, 1)]) == [(5, 3), (5, 7)]
