@@ -61,6 +61,7 @@ from pipeline.tasks.dense.sets import DetectionSet, Scene
 from pipeline.tasks.dense.transforms import LargeScaleJitter
 
 NORM = {"type": LayerNorm2d, "eps": 1e-6}  # in all heads but the RPN's, as in ViTDet
+DRAWN = 0.3  # score from which a detection is drawn
 IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 
@@ -74,6 +75,7 @@ class HeadOptions:
     num_anchors: anchors per image in the RPN's loss; num_rois: boxes per image in the heads' loss.
     num_train_before_nms, num_train_proposals: per level before suppression and per image after it, in training.
     num_test_proposals: both, in evaluation.
+    roi_samples: points along a side of each bin of RoIAlign; 0 for as many as the box's size asks for.
     score_threshold: of detections; num_detections: most per image.
     """
 
@@ -88,6 +90,7 @@ class HeadOptions:
     num_train_before_nms: int
     num_train_proposals: int
     num_test_proposals: int
+    roi_samples: int
     score_threshold: float
     num_detections: int
 
@@ -108,7 +111,11 @@ def mask_rcnn(backbone: Pyramid, num_classes: int, image_size: int, options: Hea
     def extractor(output_size: int) -> dict[str, Any]:
         return {
             "type": SingleRoIExtractor,
-            "roi_layer": {"type": "RoIAlign", "output_size": output_size, "sampling_ratio": 0},
+            "roi_layer": {
+                "type": "RoIAlign",
+                "output_size": output_size,
+                "sampling_ratio": options.roi_samples,
+            },
             "out_channels": channels,
             "featmap_strides": fine,
             "finest_scale": 14 * fine[0],  # 56 pixels at stride 4
@@ -378,7 +385,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
 PICTURE = {
     "path": "files/detections.png",
     "caption": "Validation images with the true objects (left of each pair) and the objects found with a score of "
-    "at least 0.5 (right).",
+    f"at least {DRAWN} (right).",
 }
 
 
@@ -395,7 +402,8 @@ def draw_detections(data: DetectionSet, results: Sequence[Mapping[str, Any]], nu
     pairs = []
     for index in range(min(num_pictures, len(data))):
         truth = data.truth(index)
-        mine = [r for r in results if r["image_id"] == truth.image_id and r["score"] >= 0.5]
+        mine = [r for r in results if r["image_id"] == truth.image_id and r["score"] >= DRAWN]
+        mine.sort(key=lambda result: result["score"])  # the surest is drawn last, on top
         found = [
             (place[r["category_id"]], r["score"], coco_mask.decode(r["segmentation"]), r["bbox"])
             for r in mine

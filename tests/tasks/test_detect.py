@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torchvision.ops import roi_align
 
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
 from pipeline.tasks import detect
@@ -170,3 +171,18 @@ def test_the_protocol_of_the_paper_is_vitdet() -> None:
     assert len(model.roi_head.bbox_head.shared_convs) == 4 and len(model.roi_head.bbox_head.shared_fcs) == 1
     assert type(model.roi_head.bbox_head.shared_convs[0].norm).__name__ == "LayerNorm2d"
     assert type(model.roi_head.mask_head.convs[0].norm).__name__ == "LayerNorm2d"
+
+
+def test_boxes_see_their_own_place_of_the_map(cell: SimpleNamespace) -> None:
+    """mmcv's RoIAlign reads a transposed map as if it were contiguous, and says nothing."""
+    torch.manual_seed(0)
+    settings = cell.settings | {"heads": cell.settings["heads"] | {"roi_samples": 2}}
+    model = detect.build(settings, load_encoder(cell.encoder), 2).eval()
+    maps = model.backbone(torch.randn(2, 3, 40, 40))
+    boxes = torch.tensor([[0, 4.0, 4, 30, 20], [1, 10.0, 2, 16, 38]])
+    fine = len(model.backbone.strides) - model.backbone.extra_levels
+    assert fine == 1
+    expected = roi_align(maps[0], boxes, 7, 1 / model.backbone.strides[0], sampling_ratio=2, aligned=True)
+    torch.testing.assert_close(
+        model.roi_head.bbox_roi_extractor(maps[:fine], boxes), expected, atol=1e-5, rtol=1e-4
+    )

@@ -72,7 +72,8 @@ class Pyramid(nn.Module):
         ]
         for _ in range(self.extra_levels):
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
-        return tuple(level.float() for level in levels)  # RoIAlign of mmcv knows no bfloat16
+        # mmcv's RoIAlign knows no bfloat16, and reads what a LayerNorm leaves transposed as if it were contiguous.
+        return tuple(level.float().contiguous() for level in levels)
 
 
 def pyramid(
