@@ -45,9 +45,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     """
     count = len(values)
     if count < 2:
-        raise ValueError(
-            f"received {count} value(s); a t interval needs at least 2, run the cell with another seed"
-        )
+        raise ValueError(f"received {count} value(s); a t interval needs at least 2, run the cell with another seed")
     mean = math.fsum(values) / count
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * deviation / math.sqrt(count)
@@ -62,20 +60,14 @@ def wilson(proportion: float, count: int, confidence: float = 0.95) -> tuple[flo
         count: trials, at least 1.
     """
     if not 0 <= proportion <= 1 or count < 1:
-        raise ValueError(
-            f"received {proportion} of {count}; expected a fraction between 0 and 1 of at least one trial"
-        )
+        raise ValueError(f"received {proportion} of {count}; expected a fraction between 0 and 1 of at least one trial")
     z = float(ndtri(0.5 + confidence / 2))
     centre = (proportion + z * z / (2 * count)) / (1 + z * z / count)
-    spread = (
-        z * math.sqrt(proportion * (1 - proportion) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
-    )
+    spread = z * math.sqrt(proportion * (1 - proportion) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
     return max(0.0, centre - spread), min(1.0, centre + spread)
 
 
-def mean_ranks(
-    columns: Sequence[Sequence[float | None]], higher_is_better: Sequence[bool]
-) -> list[float | None]:
+def mean_ranks(columns: Sequence[Sequence[float | None]], higher_is_better: Sequence[bool]) -> list[float | None]:
     """Each row's rank averaged over columns, 1 is best, ties share the mean of their places.
 
     A row that lacks a value in any column has no mean rank: it did not play the same game.

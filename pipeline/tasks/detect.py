@@ -284,9 +284,7 @@ def detect(model: MaskRCNN, data: DetectionSet, batch_size: int) -> list[dict[st
             objects = sample.pred_instances.cpu()
             masks = np.asfortranarray(objects.masks.numpy().astype(np.uint8).transpose(1, 2, 0))
             lengths = coco_mask.encode(masks)
-            for box, score, label, mask in zip(
-                objects.bboxes, objects.scores, objects.labels, lengths, strict=True
-            ):
+            for box, score, label, mask in zip(objects.bboxes, objects.scores, objects.labels, lengths, strict=True):
                 left, top, right, bottom = box.tolist()
                 results.append(
                     {
@@ -320,9 +318,7 @@ def average_precision(content: Mapping[str, Any], results: Sequence[Mapping[str,
         for kind, iou_type in IOU_TYPES.items():
             if not results:  # loadRes takes no empty list
                 found |= {f"{kind}_ap": 0.0, f"{kind}_ap50": 0.0}
-                found["per_class"] = {
-                    name: {**row, f"{kind}_ap": 0.0} for name, row in found["per_class"].items()
-                }
+                found["per_class"] = {name: {**row, f"{kind}_ap": 0.0} for name, row in found["per_class"].items()}
                 continue
             evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), iou_type)
             evaluation.evaluate()
@@ -345,8 +341,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     torch.manual_seed(cell.seed)
     model = build(settings, load_encoder(cell.encoder, drop_path=settings["drop_path"]), len(train.classes))
     num_steps, warmup = (
-        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"])
-        for key in ("duration", "warmup")
+        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"]) for key in ("duration", "warmup")
     )
     groups = param_groups(
         model,
@@ -404,17 +399,12 @@ def draw_detections(data: DetectionSet, results: Sequence[Mapping[str, Any]], nu
         truth = data.truth(index)
         mine = [r for r in results if r["image_id"] == truth.image_id and r["score"] >= DRAWN]
         mine.sort(key=lambda result: result["score"])  # the surest is drawn last, on top
-        found = [
-            (place[r["category_id"]], r["score"], coco_mask.decode(r["segmentation"]), r["bbox"])
-            for r in mine
-        ]
+        found = [(place[r["category_id"]], r["score"], coco_mask.decode(r["segmentation"]), r["bbox"]) for r in mine]
         true = [
             (int(label), None, mask, [box[0], box[1], box[2] - box[0], box[3] - box[1]])
             for label, mask, box in zip(truth.labels, truth.masks, truth.boxes.tolist(), strict=True)
         ]
-        pairs.append(
-            (draw_objects(truth.image, true, data.classes), draw_objects(truth.image, found, data.classes))
-        )
+        pairs.append((draw_objects(truth.image, true, data.classes), draw_objects(truth.image, found, data.classes)))
     return gallery(pairs, ("truth", "detected"))
 
 

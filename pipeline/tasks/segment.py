@@ -123,9 +123,7 @@ def upernet(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOp
             **common,
         ),
         train_cfg=ConfigDict(),
-        test_cfg=ConfigDict(
-            mode="slide", crop_size=(crop_size, crop_size), stride=(options.stride, options.stride)
-        ),
+        test_cfg=ConfigDict(mode="slide", crop_size=(crop_size, crop_size), stride=(options.stride, options.stride)),
     )
     MMLogger.get_current_instance().setLevel("WARNING")  # or it tells of each weight's initialisation
     model.init_weights()
@@ -163,9 +161,7 @@ def predict(model: EncoderDecoder, data: SegmentationSet, indices: Sequence[int]
     """Predicted classes of images that are alike in size, each at its own size, (H, W) uint8."""
     batch = pack([data[0, index] for index in indices])
     with torch.no_grad():
-        return [
-            sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8) for sample in model.test_step(batch)
-        ]
+        return [sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8) for sample in model.test_step(batch)]
 
 
 def confusion(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> np.ndarray:
@@ -206,8 +202,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     torch.manual_seed(cell.seed)
     model = build(settings, load_encoder(cell.encoder, drop_path=settings["drop_path"]), len(train.classes))
     num_steps, warmup = (
-        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"])
-        for key in ("duration", "warmup")
+        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"]) for key in ("duration", "warmup")
     )
     groups = param_groups(
         model,
@@ -245,15 +240,11 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
             counts += confusion(predicted, true, len(val.classes))
             if index < settings["num_pictures"]:
                 image = val.original(index)
-                drawn.append(
-                    tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted))
-                )
+                drawn.append(tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted)))
     found = scores(counts)
     (cell.files / "per_class.json").write_text(json.dumps(per_class(found, val.classes), indent=1))
     legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
-    shown = (
-        legend if len(legend) <= 24 else [legend[label] for label in np.flatnonzero(counts.sum(axis=1))[:24]]
-    )
+    shown = legend if len(legend) <= 24 else [legend[label] for label in np.flatnonzero(counts.sum(axis=1))[:24]]
     picture: Image.Image = gallery(drawn, ("truth", "predicted"), shown)
     picture.save(cell.files / "segmentations.png")
     return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}
@@ -269,9 +260,7 @@ def alike(sizes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]
 def records(found: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Records of what `scores` found on `count` images."""
     common = {"unit": "%", "higher_is_better": True, "count": count, "interval": None}
-    return [
-        {"metric": metric, "value": round(found[metric], 4), **common} for metric in ("miou", "macc", "aacc")
-    ]
+    return [{"metric": metric, "value": round(found[metric], 4), **common} for metric in ("miou", "macc", "aacc")]
 
 
 def per_class(found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, dict[str, float | None]]:

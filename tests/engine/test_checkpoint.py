@@ -53,7 +53,7 @@ def test_a_full_disk_leaves_the_ones_before(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left on device.*step-00000001.pt.*Free some space"):
+    with pytest.raises(CheckpointError, match=r"No space left on device.*step-00000001.pt.*Free some space"):
         save(tmp_path, 2, state(2))
     assert load_newest(tmp_path)[0] == 1
     assert [path.name for path in tmp_path.iterdir() if "tmp" in path.name] == []

@@ -156,7 +156,7 @@ def test_no_checkpoint_to_trust_stops_the_run(train, tmp_path):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="none of the checkpoints .* verifies"):
+    with pytest.raises(CheckpointError, match=r"none of the checkpoints .* verifies"):
         train("cut")
 
 

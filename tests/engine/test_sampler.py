@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 
 from pipeline.engine.sampler import GlobalBatches
@@ -11,8 +13,8 @@ def steps(world=1, accumulate=1, start=0, num=64, batch=16, total=10, seed=0):
         sampler.start = start
         micro = list(sampler)
         assert len(micro) == len(sampler) == (total - start) * accumulate
-        ranks.append([sum(micro[i : i + accumulate], []) for i in range(0, len(micro), accumulate)])
-    return [sorted(sum(parts, [])) for parts in zip(*ranks, strict=True)]
+        ranks.append([list(chain(*micro[i : i + accumulate])) for i in range(0, len(micro), accumulate)])
+    return [sorted(chain(*parts)) for parts in zip(*ranks, strict=True)]
 
 
 def test_an_epoch_sees_every_sample_once():

@@ -131,7 +131,7 @@ def test_loss_is_computed_in_float32_under_autocast():
 
 
 def test_an_impossible_ratio_is_refused_when_built():
-    with pytest.raises(ConfigError, match="mask_ratio 0.97 leaves 0 of 16 patches visible"):
+    with pytest.raises(ConfigError, match=r"mask_ratio 0\.97 leaves 0 of 16 patches visible"):
         build("mae", mask_ratio=0.97)
 
 

@@ -17,9 +17,7 @@ def encoder():
     return build_encoder("vit_micro", 16)
 
 
-@pytest.mark.parametrize(
-    ("model", "parameters", "grid"), [("vit_base", 85_798_656, 14), ("vit_huge", 630_764_800, 16)]
-)
+@pytest.mark.parametrize(("model", "parameters", "grid"), [("vit_base", 85_798_656, 14), ("vit_huge", 630_764_800, 16)])
 def test_paper_sizes(model, parameters, grid):
     with torch.device("meta"), mock.patch("pipeline.nn.encoders.initialise"):  # sizes only, no values
         built = build_encoder(model, 224)

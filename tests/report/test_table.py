@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from pipeline.statistics import Estimate
 from pipeline.report.table import (
     Column,
     Entry,
@@ -22,6 +21,7 @@ from pipeline.report.table import (
     to_text,
     word,
 )
+from pipeline.statistics import Estimate
 
 NASTY = 'a|b_c & 100 % of $x^2$ {#1} ~ \\ <b> "q", ±'
 

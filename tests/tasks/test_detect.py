@@ -90,9 +90,7 @@ def test_what_lies_on_a_crowd_counts_for_nothing(cell: SimpleNamespace) -> None:
     content = DetectionSet(cell.data / "files", "val", None, 40, seed=0).content
     more = [{**result, "score": 0.99} for result in truth_as_results(content, crowds=True)]
     assert len(more) == 4
-    assert detect.average_precision(content, truth_as_results(content) + more)["box_ap"] == pytest.approx(
-        100.0
-    )
+    assert detect.average_precision(content, truth_as_results(content) + more)["box_ap"] == pytest.approx(100.0)
     # The same boxes where there is no crowd are mistakes.
     lonely = {**content, "annotations": [entry for entry in content["annotations"] if not entry["iscrowd"]]}
     assert detect.average_precision(lonely, truth_as_results(content) + more)["box_ap"] < 90
@@ -130,9 +128,7 @@ def test_the_batch_is_normalised_and_filled_to_a_square(cell: SimpleNamespace) -
     batch = model.data_preprocessor(detect.pack(scenes), training=True)
     assert batch["inputs"].shape == (2, 3, 40, 40)
     height, width = scenes[0].image.shape[:2]
-    expected = (scenes[0].image[0, 0] / 255 - np.array([0.485, 0.456, 0.406])) / np.array(
-        [0.229, 0.224, 0.225]
-    )
+    expected = (scenes[0].image[0, 0] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     assert batch["inputs"][0, :, 0, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     assert (batch["inputs"][0, :, height:] == 0).all() and (batch["inputs"][0, :, :, width:] == 0).all()
     assert batch["data_samples"][0].gt_instances.masks.masks.shape[1:] == (40, 40)
@@ -183,6 +179,4 @@ def test_boxes_see_their_own_place_of_the_map(cell: SimpleNamespace) -> None:
     fine = len(model.backbone.strides) - model.backbone.extra_levels
     assert fine == 1
     expected = roi_align(maps[0], boxes, 7, 1 / model.backbone.strides[0], sampling_ratio=2, aligned=True)
-    torch.testing.assert_close(
-        model.roi_head.bbox_roi_extractor(maps[:fine], boxes), expected, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(model.roi_head.bbox_roi_extractor(maps[:fine], boxes), expected, atol=1e-5, rtol=1e-4)

@@ -55,11 +55,22 @@ def cluster(tmp_path_factory):
     subprocess.run([script, "stop", folder], check=True, timeout=120)
 
 
-def snakemake(clone, cluster, study, target):
-    command = ["snakemake", "--profile", "slurm", f"--configfile={study}", target]
-    command.insert(1, "--slurm-init-seconds-before-status-checks=3")  # these jobs take seconds
-    output = (clone / "snakemake.log").open("w")
-    return subprocess.Popen(command, cwd=clone, env=cluster, stdout=output, stderr=subprocess.STDOUT)
+@pytest.fixture
+def snakemake(clone, cluster):
+    """Start Snakemake on a study; a test that fails leaves none behind."""
+    processes = []
+
+    def start(study, target):
+        command = ["snakemake", "--profile", "slurm", f"--configfile={study}", target]
+        command.insert(1, "--slurm-init-seconds-before-status-checks=3")  # these jobs take seconds
+        with (clone / "snakemake.log").open("w") as output:
+            processes.append(subprocess.Popen(command, cwd=clone, env=cluster, stdout=output, stderr=output))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def finished(clone, process):
@@ -82,8 +93,8 @@ def two_node_run(study):
     return next(name for name in study.runs if study.request("pretrain", name).nodes == 2)
 
 
-def test_the_study_runs_as_jobs(clone, cluster):
-    said = finished(clone, snakemake(clone, cluster, SMOKE, "all"))
+def test_the_study_runs_as_jobs(clone, cluster, snakemake):
+    said = finished(clone, snakemake(SMOKE, "all"))
     study = load_study(SMOKE)
     assert (clone / f"reports/{study.name}/index.html").exists()
 
@@ -113,7 +124,7 @@ def test_the_study_runs_as_jobs(clone, cluster):
     assert said.count("has been submitted with SLURM jobid") == len(seen)
 
 
-def test_a_cancelled_job_resumes(clone, cluster):
+def test_a_cancelled_job_resumes(clone, cluster, snakemake):
     smoke = yaml.safe_load(SMOKE.read_text())
     run, seed = two_node_run(load_study(SMOKE)), smoke["seeds"][0]
     long = {"train.duration": "200 steps", "train.warmup": "10 steps", "train.checkpoint_every": 20}
@@ -124,7 +135,7 @@ def test_a_cancelled_job_resumes(clone, cluster):
     before = set(jobs(cluster))
 
     manifest = f"results/cancelled/pretrain/{cell}/manifest.json"
-    process = snakemake(clone, cluster, "config/cancelled.yaml", manifest)
+    process = snakemake("config/cancelled.yaml", manifest)
     while not list(clone.glob(f"work/cancelled/pretrain/{cell}-*/step-*.pt")):
         assert process.poll() is None, (clone / "snakemake.log").read_text()[-6000:]
         time.sleep(0.2)

@@ -57,9 +57,7 @@ class MapAttention(nn.Module):
     def _attend(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         part = self.attention
         heads = (part.num_heads, part.head_dim)
-        q, k, v = (
-            x.unflatten(-1, heads).transpose(1, 2) for x in part.qkv(tokens).chunk(3, dim=-1)
-        )  # (B, n, N, d)
+        q, k, v = (x.unflatten(-1, heads).transpose(1, 2) for x in part.qkv(tokens).chunk(3, dim=-1))  # (B, n, N, d)
         q, k = part.q_norm(q), part.k_norm(k)
         bias = None if self.relative is None else self.relative(q, grid).to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=part.scale)

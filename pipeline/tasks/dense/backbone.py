@@ -95,9 +95,7 @@ class MapViT(nn.Module):
         patches = self.patch_embed(images)
         grid = (patches.shape[-2], patches.shape[-1])
         tokens = patches.flatten(2).transpose(1, 2)
-        prefix = [
-            part.expand(len(tokens), -1, -1) for part in (self.cls_token, self.reg_token) if part is not None
-        ]
+        prefix = [part.expand(len(tokens), -1, -1) for part in (self.cls_token, self.reg_token) if part is not None]
         tokens = torch.cat([*prefix, tokens], dim=1) + self._positions(grid)
         maps: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
@@ -110,9 +108,7 @@ class MapViT(nn.Module):
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         if grid == self.pretrained_grid:
             return self.pos_embed
-        prefix, table = self.pos_embed.split(
-            [self.num_prefix, self.pos_embed.shape[1] - self.num_prefix], dim=1
-        )
+        prefix, table = self.pos_embed.split([self.num_prefix, self.pos_embed.shape[1] - self.num_prefix], dim=1)
         table = table.transpose(1, 2).unflatten(2, self.pretrained_grid)
         table = F.interpolate(table.float(), size=grid, mode="bicubic", align_corners=False)
         return torch.cat([prefix, table.flatten(2).transpose(1, 2).to(prefix.dtype)], dim=1)

@@ -114,9 +114,7 @@ def _exports(tree: ast.Module) -> tuple[dict[str, tuple[str, str]], list[str]]:
         if isinstance(node, ast.ImportFrom):
             source = "." * node.level + (node.module or "")
             stars += [source for alias in node.names if alias.name == "*"]
-            homes |= {
-                alias.asname or alias.name: (source, alias.name) for alias in node.names if alias.name != "*"
-            }
+            homes |= {alias.asname or alias.name: (source, alias.name) for alias in node.names if alias.name != "*"}
     return homes, stars
 
 

@@ -45,19 +45,14 @@ class Pyramid(nn.Module):
         super().__init__()
         self.vit, self.extra_levels = vit, options.extra_levels
         # ViTDet halves the width with each doubling of the map, BEiT keeps it.
-        self.rescale = nn.ModuleList(
-            rescale(vit.width, scale, shrink=shrink, norm=norm) for scale in options.scales
-        )
+        self.rescale = nn.ModuleList(rescale(vit.width, scale, shrink=shrink, norm=norm) for scale in options.scales)
         channels = [_width_after(vit.width, scale, shrink) for scale in options.scales]
         self.project = nn.ModuleList(
-            nn.Identity() if options.channels is None else _project(width, options.channels, norm)
-            for width in channels
+            nn.Identity() if options.channels is None else _project(width, options.channels, norm) for width in channels
         )
         strides = [vit.patch_size / scale for scale in options.scales]
         if any(stride != round(stride) for stride in strides):
-            raise ConfigError(
-                f"scales {list(options.scales)} give strides {strides} with patches of {vit.patch_size}"
-            )
+            raise ConfigError(f"scales {list(options.scales)} give strides {strides} with patches of {vit.patch_size}")
         self.channels = channels if options.channels is None else [options.channels] * len(channels)
         self.channels += self.channels[-1:] * options.extra_levels
         self.strides = [round(stride) for stride in strides]
@@ -67,9 +62,7 @@ class Pyramid(nn.Module):
         """(B, 3, H, W) -> one (B, C, H / stride, W / stride) per level, in float32."""
         maps = self.vit(images)
         maps = maps * len(self.rescale) if len(maps) == 1 else maps
-        levels = [
-            project(scale(x)) for x, scale, project in zip(maps, self.rescale, self.project, strict=True)
-        ]
+        levels = [project(scale(x)) for x, scale, project in zip(maps, self.rescale, self.project, strict=True)]
         for _ in range(self.extra_levels):
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         # mmcv's RoIAlign knows no bfloat16, and reads what a LayerNorm leaves transposed as if it were contiguous.
@@ -100,9 +93,7 @@ def pyramid(
     """
     taps = options.taps if options.taps is not None else [len(encoder.blocks) - 1]
     if len(taps) not in (1, len(options.scales)):
-        raise ConfigError(
-            f"{len(taps)} taps for {len(options.scales)} scales; expected as many, or one for all"
-        )
+        raise ConfigError(f"{len(taps)} taps for {len(options.scales)} scales; expected as many, or one for all")
     maps = MapViT(encoder, vit, taps=taps, image_size=image_size)
     return Pyramid(maps, options, shrink=shrink, norm=norm)
 

@@ -55,13 +55,9 @@ class DetectionSet(Dataset[Scene]):
         seed: of the run.
     """
 
-    def __init__(
-        self, folder: Path, split: str, jitter: LargeScaleJitter | None, image_size: int, seed: int
-    ) -> None:
+    def __init__(self, folder: Path, split: str, jitter: LargeScaleJitter | None, image_size: int, seed: int) -> None:
         self.packed = Packed(folder, split)
-        self.content: dict[str, Any] = json.loads(
-            (Path(folder) / "annotations" / f"{split}.json").read_text()
-        )
+        self.content: dict[str, Any] = json.loads((Path(folder) / "annotations" / f"{split}.json").read_text())
         self.jitter, self.image_size, self.seed = jitter, image_size, seed
         self.category_ids = [category["id"] for category in self.content["categories"]]
         self.classes = [category["name"] for category in self.content["categories"]]
@@ -105,9 +101,7 @@ class DetectionSet(Dataset[Scene]):
         masks = self._masks(objects, image.shape[:2])
         labels = np.array([self._place[entry["category_id"]] for entry in objects], np.int64)
         size = (image.shape[0], image.shape[1])
-        return Scene(
-            image=image, image_id=entry["id"], size=size, boxes=boxes_of(masks), labels=labels, masks=masks
-        )
+        return Scene(image=image, image_id=entry["id"], size=size, boxes=boxes_of(masks), labels=labels, masks=masks)
 
     @staticmethod
     def _masks(objects: list[dict[str, Any]], size: tuple[int, ...]) -> np.ndarray:
@@ -142,9 +136,7 @@ class SegmentationSet(Dataset[Labelled]):
     def __init__(self, folder: Path, split: str, crop: SceneCrop, seed: int, evaluate: bool = False) -> None:
         self.packed, self.label_packed = Packed(folder, split), Packed(folder, f"{split}-labels")
         if [Path(key).stem for key in self.packed.keys] != [Path(key).stem for key in self.label_packed.keys]:
-            raise ValueError(
-                f"images and labels of {split} in {folder} are of different names; prepare the data again"
-            )
+            raise ValueError(f"images and labels of {split} in {folder} are of different names; prepare the data again")
         self.classes: list[str] = json.loads((Path(folder) / "classes.json").read_text())
         self.crop, self.seed, self.evaluate = crop, seed, evaluate
 

@@ -64,18 +64,14 @@ def fit_inside(height: int, width: int, size: int) -> View:
     """The whole image, its longer side resized to `size`: detection's evaluation."""
     scale = min(size / height, size / width)
     full = max(1, round(height * scale)), max(1, round(width * scale))
-    return View(
-        top=0, left=0, height=full[0], width=full[1], full_height=full[0], full_width=full[1], flip=False
-    )
+    return View(top=0, left=0, height=full[0], width=full[1], full_height=full[0], full_width=full[1], flip=False)
 
 
 def shorter_side(height: int, width: int, size: int, aspect_limit: float) -> View:
     """The whole image, its shorter side resized to `size` unless the longer exceeded `aspect_limit` times that."""
     scale = min(size / min(height, width), size * aspect_limit / max(height, width))
     full = max(1, round(height * scale)), max(1, round(width * scale))
-    return View(
-        top=0, left=0, height=full[0], width=full[1], full_height=full[0], full_width=full[1], flip=False
-    )
+    return View(top=0, left=0, height=full[0], width=full[1], full_height=full[0], full_width=full[1], flip=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,7 @@ def encoder(patch_size: int = 16, side: int = 4) -> VisionTransformer:
     return vit.eval()
 
 
-def detection(
-    vit: VisionTransformer, options: ViTOptions = PLAIN, levels: PyramidOptions = VITDET
-) -> Pyramid:
+def detection(vit: VisionTransformer, options: ViTOptions = PLAIN, levels: PyramidOptions = VITDET) -> Pyramid:
     return pyramid(vit, options, levels, image_size=96, shrink=True)
 
 
@@ -58,9 +56,7 @@ def test_vitdet_of_the_paper_has_strides_4_to_64() -> None:
 def test_beit_keeps_the_width_and_taps_a_block_per_level() -> None:
     module = pyramid(encoder(16), PLAIN, BEIT, image_size=64, shrink=False, norm=nn.BatchNorm2d)
     assert module.channels == [32] * 4 and module.strides == [4, 8, 16, 32]
-    assert [level.shape[1:] for level in module(torch.randn(2, 3, 64, 64))] == [
-        (32, s, s) for s in (16, 8, 4, 2)
-    ]
+    assert [level.shape[1:] for level in module(torch.randn(2, 3, 64, 64))] == [(32, s, s) for s in (16, 8, 4, 2)]
 
 
 @pytest.mark.parametrize("class_token", [True, False])
@@ -95,12 +91,8 @@ def test_an_input_is_filled_up_with_zeros_to_whole_patches() -> None:
     assert torch.equal(vit(images)[0], vit(filled)[0])
 
 
-@pytest.mark.parametrize(
-    ("relative", "class_token"), [("bias", True), ("bias", False), ("decomposed", False)]
-)
-def test_relative_positions_and_layer_scale_start_by_changing_nothing(
-    relative: str, class_token: bool
-) -> None:
+@pytest.mark.parametrize(("relative", "class_token"), [("bias", True), ("bias", False), ("decomposed", False)])
+def test_relative_positions_and_layer_scale_start_by_changing_nothing(relative: str, class_token: bool) -> None:
     images = torch.randn(1, 3, 80, 96)
     plain = MapViT(encoder(), replace(PLAIN, class_token=class_token), taps=(3,), image_size=96).eval()
     options = replace(PLAIN, relative=relative, class_token=class_token, layer_scale=1.0)
