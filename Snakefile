@@ -50,6 +50,10 @@ def settings(stage):
     )
 
 
+# Built by envs/unmask.def; used with `--software-deployment-method apptainer` only.
+container: "envs/unmask.sif"
+
+
 wildcard_constraints:
     name="|".join(spec.name for spec in STUDY.data.values()),
     run="|".join(map(re.escape, STUDY.runs)),
@@ -75,10 +79,11 @@ rule prepare:
     benchmark:
         "logs/data/{name}.benchmark.tsv"
     params:
+        study=STUDY.path,
         role=lambda wildcards: ROLES[wildcards.name],
         settings=lambda wildcards: source(STUDY.data[ROLES[wildcards.name]]),
     shell:
-        "python -m stages.prepare --study {STUDY.path} --data {params.role} > {log} 2>&1"
+        "python -m stages.prepare --study {params.study} --data {params.role} > {log} 2>&1"
 
 
 rule pretrain:
@@ -93,9 +98,10 @@ rule pretrain:
     benchmark:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.benchmark.tsv"
     params:
+        study=STUDY.path,
         settings=settings("pretrain"),
     shell:
-        "python -m stages.pretrain --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+        "python -m stages.pretrain --study {params.study} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
 
 
 for task in STUDY.tasks:
@@ -114,10 +120,11 @@ for task in STUDY.tasks:
         benchmark:
             f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.benchmark.tsv"
         params:
+            study=STUDY.path,
             stage=task,
             settings=settings(task),
         shell:
-            "python -m stages.{params.stage} --study {STUDY.path} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+            "python -m stages.{params.stage} --study {params.study} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule report:
@@ -138,8 +145,10 @@ rule report:
         f"logs/{STUDY.name}/report.log",
     benchmark:
         f"logs/{STUDY.name}/report.benchmark.tsv"
+    params:
+        study=STUDY.path,
     shell:
-        "python -m stages.report --study {STUDY.path} > {log} 2>&1"
+        "python -m stages.report --study {params.study} > {log} 2>&1"
 
 
 onsuccess:
