@@ -12,6 +12,7 @@ Resources stand in profiles/default and slurm/. dvc.yaml says the same graph to 
 import json
 import os
 import re
+import signal
 
 from pipeline.config import load_study
 from pipeline.freshness import settle
@@ -48,6 +49,29 @@ def settings(stage):
     return lambda wildcards: json.dumps(
         STUDY.settings(stage, wildcards.run), sort_keys=True
     )
+
+
+def cluster(stage):
+    """What the study asks of a cluster, in the words of Snakemake's Slurm plugin; None leaves a resource out."""
+
+    def resource(value):
+        return lambda wildcards: value(STUDY.request(stage, wildcards.run))
+
+    return {
+        "nodes": resource(lambda asked: asked.nodes),
+        "gres": resource(lambda asked: f"gpu:{asked.gpus}" if asked.gpus else None),
+        "cpus_per_task": resource(lambda asked: asked.cpus),
+        "mem_mb": resource(lambda asked: asked.memory_gib * 1024),
+        "runtime": resource(lambda asked: asked.hours * 60),
+        # On several nodes the stage calls srun itself; to the plugin that is an MPI job of one task a node.
+        "mpi": resource(lambda asked: "srun" if asked.nodes > 1 else None),
+        "tasks": resource(lambda asked: asked.nodes),
+        "tasks_per_gpu": 0,
+    }
+
+
+# Slurm's warning before the time limit goes to every process of a job; only the stage knows what to do.
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 # Built by envs/unmask.def; used with `--software-deployment-method apptainer` only.
@@ -97,6 +121,8 @@ rule pretrain:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
     benchmark:
         f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.benchmark.tsv"
+    resources:
+        **cluster("pretrain"),
     params:
         study=STUDY.path,
         settings=settings("pretrain"),
@@ -119,6 +145,8 @@ for task in STUDY.tasks:
             f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.log",
         benchmark:
             f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.benchmark.tsv"
+        resources:
+            **cluster(task),
         params:
             study=STUDY.path,
             stage=task,

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +61,17 @@ class DataSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a cluster job asks for: nodes, and on each of them GPUs, CPUs and memory; hours until it is stopped."""
+
+    nodes: int = 1
+    gpus: int = 0
+    cpus: int = 1
+    memory_gib: int = 3
+    hours: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One pretraining of the grid: a method, what it changes in the recipe, and whom it learns from."""
 
@@ -68,6 +79,7 @@ class Run:
     method: str
     changes: Mapping[str, Any]
     teacher: str | None
+    cluster: Mapping[str, Request]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ class Study:
     data: Mapping[str, DataSpec]
     runs: Mapping[str, Run]
     tasks: Mapping[str, Task]
+    cluster: Mapping[str, Request]
 
     def cells(self) -> Iterator[tuple[str, str, int]]:
         """Every (stage, run, seed) the study implies, pretraining first."""
@@ -108,6 +121,10 @@ class Study:
         if stage == "pretrain":
             return recipe
         return _protocol(self.tasks[stage], self.scale, recipe)
+
+    def request(self, stage: str, run: str) -> Request:
+        """What a cluster job of these cells asks for: the run's own word, or the study's, or one CPU for an hour."""
+        return {**self.cluster, **self.runs[run].cluster}.get(stage, Request())
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ def load_study(path: str | Path) -> Study:
     """
     path = Path(path)
     raw = _read(path, "study")
-    _keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"))
+    _keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"), optional=("cluster",))
     data = {role: _data(role, entry) for role, entry in _mapping(raw["data"], "data").items()}
     names = [spec.name for spec in data.values()]
     if len(set(names)) < len(names):
@@ -168,6 +185,7 @@ def load_study(path: str | Path) -> Study:
         data=MappingProxyType(data),
         runs=MappingProxyType(runs),
         tasks=MappingProxyType(tasks),
+        cluster=_cluster(raw.get("cluster"), "cluster"),
     )
     for stage, run, _ in study.cells():
         role = study.settings(stage, run)["data"]
@@ -218,12 +236,30 @@ def _data(role: str, entry: Any) -> DataSpec:
 def _run(name: str, entry: Any) -> Run:
     where = f"runs.{_name(name, 'a run')}"
     entry = _mapping(entry, where)
-    _keys(entry, where, required=("method",), optional=("set", "teacher"))
+    _keys(entry, where, required=("method",), optional=("set", "teacher", "cluster"))
     method, known = entry["method"], available_methods()
     if method not in known:
         raise ConfigError(f"{where}.method is {method!r}; available methods: {known}{_nearest(method, known)}")
     changes = MappingProxyType(_mapping(entry.get("set") or {}, f"{where}.set"))
-    return Run(name=name, method=method, changes=changes, teacher=entry.get("teacher"))
+    cluster = _cluster(entry.get("cluster"), f"{where}.cluster")
+    return Run(name=name, method=method, changes=changes, teacher=entry.get("teacher"), cluster=cluster)
+
+
+def _cluster(entry: Any, where: str) -> Mapping[str, Request]:
+    """Stage to request, from `{pretrain: {nodes: 2, gpus: 8}}`."""
+    stages, names = ["pretrain", *available_tasks()], [field.name for field in fields(Request)]
+    requests = {}
+    for stage, asked in _mapping(entry or {}, where).items():
+        if stage not in stages:
+            raise ConfigError(f"{where} has {stage!r}; available stages: {stages}{_nearest(stage, stages)}")
+        asked = _mapping(asked, f"{where}.{stage}")
+        _keys(asked, f"{where}.{stage}", required=(), optional=tuple(names))
+        for key, value in asked.items():
+            least = 0 if key == "gpus" else 1
+            if type(value) is not int or value < least:
+                raise ConfigError(f"{where}.{stage}.{key} is {value!r}; expected a whole number, {least} or more")
+        requests[stage] = Request(**asked)
+    return MappingProxyType(requests)
 
 
 def _task(name: str, entry: Any, runs: Mapping[str, Run], seeds: tuple[int, ...]) -> Task:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline import config
-from pipeline.config import ConfigError, Duration, load_study
+from pipeline.config import ConfigError, Duration, Request, load_study
 from tests.small import MAE, PROTOCOLS, RECIPES, STUDY, changed, load, write_recipe, write_study
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,11 @@ MISTAKES = [
     ("runs/mae/method", "mea", ["runs.mae.method is 'mea'", "available methods: ['mae', 'random']", "mean 'mae'?"]),
     ("runs/mae/method", ["mae"], ["runs.mae.method is ['mae']", "available methods"]),
     ("runs/mae/method", "base", ["runs.mae.method is 'base'", "available methods: ['mae', 'random']"]),
-    ("runs/mae/methods", "mae", ["runs.mae has 'methods'", "['method', 'set', 'teacher']", "did you mean 'method'?"]),
+    ("runs/mae/methods", "mae", ["runs.mae has 'methods'", "'set', 'teacher', 'cluster'", "did you mean 'method'?"]),
+    ("cluster", {"pretrian": {}}, ["cluster has 'pretrian'", "available stages", "did you mean 'pretrain'?"]),
+    ("cluster", {"knn": {"gpu": 1}}, ["cluster.knn has 'gpu'", "did you mean 'gpus'?"]),
+    ("cluster", {"knn": {"nodes": 0}}, ["cluster.knn.nodes is 0; expected a whole number, 1 or more"]),
+    ("runs/mae/cluster", {"knn": {"gpus": -1}}, ["runs.mae.cluster.knn.gpus is -1", "0 or more"]),
     ("runs/mae/method", ..., ["runs.mae lacks 'method'"]),
     ("runs/a.b", {"method": "mae"}, ["a run is called 'a.b'", "such as 'mae-r50'"]),
     ("runs/a b", {"method": "mae"}, ["a run is called 'a b'"]),
@@ -323,3 +327,13 @@ sys.exit(f"planning imports {{sorted(heavy)}}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_may_ask_more_of_a_cluster_than_its_study(project):
+    place = changed(STUDY, "cluster", {"pretrain": {"gpus": 8}, "knn": {"gpus": 1}})
+    place = changed(place, "runs/mae/cluster", {"pretrain": {"nodes": 2, "gpus": 8, "hours": 24}})
+    study = load_study(write_study(project, place))
+    assert study.request("pretrain", "mae") == Request(nodes=2, gpus=8, hours=24)
+    assert study.request("pretrain", "random") == Request(gpus=8)
+    assert study.request("knn", "mae") == Request(gpus=1)
+    assert study.request("detect", "mae") == Request()
