@@ -9,9 +9,6 @@ is to bfloat16, not float16. MAE's own table used the longer-known recipe of arX
 for each entry; ViTDet's is the one that can be repeated.
 """
 
-import pipeline.tasks.dense  # noqa: F401 - stands first: it puts off what the packages below would import
-
-# isort: split
 import contextlib
 import io
 import json

@@ -8,9 +8,6 @@ Departures: MAE trained for 100 epochs with rates searched for each entry and no
 the reproduction that reaches its ViT-B (see the protocol). ViT-L's taps and rates are dBOT's. Autocast is to bfloat16.
 """
 
-import pipeline.tasks.dense  # noqa: F401 - stands first: it puts off what the packages below would import
-
-# isort: split
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

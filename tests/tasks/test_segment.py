@@ -1,6 +1,3 @@
-import pipeline.tasks.dense  # noqa: F401 - stands first: it puts off what the packages below would import
-
-# isort: split
 import json
 from dataclasses import replace
 from pathlib import Path

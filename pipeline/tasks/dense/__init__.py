@@ -2,7 +2,3 @@
 
 Neither mmdet nor mmseg is met here, only in `tasks/detect.py` and `tasks/segment.py`.
 """
-
-from pipeline.tasks.dense import lazy
-
-lazy.install()

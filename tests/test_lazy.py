@@ -12,7 +12,7 @@ def run(code: str) -> str:
 
 def test_detection_and_segmentation_import_only_what_they_use() -> None:
     out = run(
-        "import sys, pipeline.tasks.detect, pipeline.tasks.segment\n"
+        "import sys; import pipeline.tasks.detect, pipeline.tasks.segment\n"
         "print([name for name in " + repr(HEAVY) + " if name in sys.modules])\n"
         "print(sum(name.startswith('mmdet.models.detectors.') for name in sys.modules))\n"
         "from mmdet.models.losses import accuracy\n"  # a function in a file of the same name
