@@ -1,0 +1,5 @@
+"""Run every benchmark: `make bench`."""
+
+from benchmarks import mae_step
+
+mae_step.main()
