@@ -25,7 +25,6 @@ PACKAGES = (
     "mmengine.runner",
     "mmseg",
     "timm",
-    "torchvision",
 )
 
 
@@ -62,7 +61,10 @@ class _LazyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in self._homes:
             source, name_there = self._homes[name]
-            value = getattr(importlib.import_module(source, self.__name__), name_there)
+            if source.strip("."):
+                value = getattr(importlib.import_module(source, self.__name__), name_there)
+            else:  # `from . import file`
+                value = importlib.import_module(source + name_there, self.__name__)
         elif name.startswith("__"):
             raise AttributeError(name)
         else:

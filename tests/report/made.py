@@ -64,11 +64,11 @@ FAILED, MISSING = ("detect", "random", 0), ("segment", "mae-r50", 0)
 def make_study(scale: str = "demo", name: str = "made") -> Study:
     """The study alone; its recipes are written by `write_config`."""
     runs = {
-        "random": Run(name="random", method="random", changes={}, teacher=None),
-        "supervised": Run(name="supervised", method="supervised", changes={}, teacher=None),
-        "mae": Run(name="mae", method="mae", changes={}, teacher=None),
-        "mae-r50": Run(name="mae-r50", method="mae", changes={"options.mask_ratio": 0.5}, teacher=None),
-        "mae-r90": Run(name="mae-r90", method="mae", changes={"options.mask_ratio": 0.9}, teacher=None),
+        "random": Run(name="random", method="random", changes={}, teacher=None, cluster={}),
+        "supervised": Run(name="supervised", method="supervised", changes={}, teacher=None, cluster={}),
+        "mae": Run(name="mae", method="mae", changes={}, teacher=None, cluster={}),
+        "mae-r50": Run(name="mae-r50", method="mae", changes={"options.mask_ratio": 0.5}, teacher=None, cluster={}),
+        "mae-r90": Run(name="mae-r90", method="mae", changes={"options.mask_ratio": 0.9}, teacher=None, cluster={}),
     }
     tasks = {
         task: Task(name=task, seeds=(0, 1) if task in ("knn", "linear_probe") else (0,), runs=tuple(runs), changes={})
@@ -82,7 +82,7 @@ def make_study(scale: str = "demo", name: str = "made") -> Study:
     data = {role: DataSpec(role=role, name=n, source=source, options={}) for role, (n, source) in roles.items()}
     return Study(
         path=Path(f"config/{name}.yaml"), name=name, scale=scale, seeds=(0, 1), data=data, runs=runs,
-        tasks=tasks
+        tasks=tasks, cluster={}
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def test_the_mask_ratio_is_found_and_ordered(study):
 def test_runs_that_differ_in_two_settings_are_no_ablation(root):
     study = make_study()
     changes = {"options.mask_ratio": 0.5, "options.decoder_depth": 1}
-    runs = {**study.runs, "mae-r50": Run(name="mae-r50", method="mae", changes=changes, teacher=None)}
+    runs = {**study.runs, "mae-r50": Run(name="mae-r50", method="mae", changes=changes, teacher=None, cluster={})}
     found = find_ablations(read_grid(replace(study, runs=runs)))
     assert [[run for _, run in ablation.points] for ablation in found] == [["mae", "mae-r90"]]
 
@@ -32,7 +32,7 @@ def test_words_and_teachers_are_axes_too(root):
     study = make_study()
     runs = {
         "mae": study.runs["mae"],
-        "taught": Run(name="taught", method="mae", changes={}, teacher="mae"),
+        "taught": Run(name="taught", method="mae", changes={}, teacher="mae", cluster={}),
     }
     tasks = {name: replace(task, runs=tuple(runs)) for name, task in study.tasks.items()}
     (ablation,) = find_ablations(read_grid(replace(study, runs=runs, tasks=tasks)))
