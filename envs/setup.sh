@@ -46,5 +46,13 @@ fi
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
 rm -f "$stamp" # an interrupted sync is no environment
 echo "setup: installing $lock into .venv (some minutes the first time: onedl-mmcv is compiled)"
-MAX_JOBS=${MAX_JOBS:-$(nproc)} "$uv" pip sync --python .venv/bin/python --require-hashes "$lock"
+export MAX_JOBS=${MAX_JOBS:-$(nproc)}
+cxx=${CXX:-c++}
+if "$cxx" --version | grep -q 'Free Software Foundation' && command -v flock >/dev/null; then
+    headers=$(mktemp -d)
+    trap 'rm -rf "$headers"' EXIT
+    export CXX=$PWD/envs/cxx.sh UNMASK_CXX=$cxx UNMASK_HEADERS=$headers
+fi
+# Compiled once for all: where PYTHONDONTWRITEBYTECODE is set, each of a study's processes would compile 3,000 files.
+"$uv" pip sync --python .venv/bin/python --require-hashes --compile-bytecode "$lock"
 echo "$wanted" >"$stamp"
