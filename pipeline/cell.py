@@ -42,8 +42,7 @@ class Cell:
         if stage != "pretrain":
             task = _get(study.tasks, stage, f"tasks of {study.path}")
             _get(dict.fromkeys(task.runs), name, f"runs of task {stage}")
-        seeds = study.seeds if stage == "pretrain" else study.tasks[stage].seeds
-        _get(dict.fromkeys(seeds), seed, f"seeds of {stage}")
+        _get(dict.fromkeys(study.seeds_of(stage, name)), seed, f"seeds of {stage} for {name}")
         self.run = run
         self.settings = study.settings(stage, name)
         self.folder = study.folder(stage, name, seed)

@@ -36,10 +36,13 @@ SOURCES = {
     "ade20k": "segmentation",
 }
 UNITS = ("steps", "epochs")
+FAMILIES = ("vit", "beit", "clip", "resnet")
+# What stands beside the scales of a recipe.
+_HEAD = ("version", "encoders", "teacher")
 # Values whose range their names tell; see `_check_range`.
 _FRACTIONS = ("betas", "drop_path", "label_smoothing", "layer_decay", "momentum", "ema_momentum")
 _COUNTS = ("accumulate", "checkpoint_every", "log_every", "resize")
-_MAY_BE_NONE = ("num_workers", "num_extra_levels")
+_MAY_BE_NONE = ("num_workers", "num_extra_levels", "teacher_depth")
 
 
 class ConfigError(ValueError):
@@ -73,12 +76,17 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One pretraining of the grid: a method, what it changes in the recipe, and whom it learns from."""
+    """One pretraining of the grid: a method, what it changes in the recipe, and whom it learns from.
+
+    weights: file of the authors' that is read instead of training.
+    """
 
     name: str
     method: str
+    seeds: tuple[int, ...]
     changes: Mapping[str, Any]
     teacher: str | None
+    weights: str | None
     cluster: Mapping[str, Request]
 
 
@@ -107,9 +115,14 @@ class Study:
 
     def cells(self) -> Iterator[tuple[str, str, int]]:
         """Every (stage, run, seed) the study implies, pretraining first."""
-        yield from (("pretrain", run, seed) for run in self.runs for seed in self.seeds)
-        for task in self.tasks.values():
-            yield from ((task.name, run, seed) for run in task.runs for seed in task.seeds)
+        for stage in ("pretrain", *self.tasks):
+            runs = self.runs if stage == "pretrain" else self.tasks[stage].runs
+            yield from ((stage, run, seed) for run in runs for seed in self.seeds_of(stage, run))
+
+    def seeds_of(self, stage: str, run: str) -> tuple[int, ...]:
+        """The seeds at which a stage treats a run: those of the run, and of the task as well."""
+        own = self.runs[run].seeds
+        return own if stage == "pretrain" else tuple(seed for seed in self.tasks[stage].seeds if seed in own)
 
     def folder(self, stage: str, run: str, seed: int | None) -> Path:
         """Where a cell publishes: `results/<study>/<stage>/<run>-<seed>`."""
@@ -119,7 +132,8 @@ class Study:
         """Every number one cell depends on: recipe or protocol at this scale, with the changes applied."""
         recipe = _recipe(self.runs[run], self.scale)
         if stage == "pretrain":
-            return recipe
+            weights = self.runs[run].weights
+            return recipe if weights is None else {**recipe, "weights": weights}
         return _protocol(self.tasks[stage], self.scale, recipe)
 
     def request(self, stage: str, run: str) -> Request:
@@ -171,9 +185,9 @@ def load_study(path: str | Path) -> Study:
     names = [spec.name for spec in data.values()]
     if len(set(names)) < len(names):
         raise ConfigError(f"two data sets of {path} share a name ({names}); give each its own folder under data/")
-    runs = {name: _run(name, entry) for name, entry in _mapping(raw["runs"], "runs").items()}
-    _check_teachers(runs)
     seeds = _seeds(raw["seeds"], "seeds")
+    runs = {name: _run(name, entry, seeds) for name, entry in _mapping(raw["runs"], "runs").items()}
+    _check_teachers(runs, path)
     tasks = {name: _task(name, entry, runs, seeds) for name, entry in _mapping(raw["tasks"], "tasks").items()}
     if not isinstance(raw["scale"], str):
         raise ConfigError(f"scale is {raw['scale']!r}; expected the name of a section of the recipes, such as 'demo'")
@@ -207,8 +221,12 @@ def available_tasks() -> list[str]:
 
 
 def models() -> dict[str, dict[str, Any]]:
-    """The named encoders of `config/models.yaml` with their sizes."""
-    return _read(MODELS, "table of models")
+    """The named encoders of `config/models.yaml` with their family and sizes."""
+    table = _read(MODELS, "table of models")
+    for name, size in table.items():
+        if _mapping(size, f"{MODELS}: {name}").get("family") not in FAMILIES:
+            raise ConfigError(f"{MODELS}: {name}.family is {size.get('family')!r}; expected one of {list(FAMILIES)}")
+    return table
 
 
 def spec_hash(*parts: Any) -> str:
@@ -233,16 +251,30 @@ def _data(role: str, entry: Any) -> DataSpec:
     return DataSpec(role=role, name=name, source=entry["source"], options=MappingProxyType(options))
 
 
-def _run(name: str, entry: Any) -> Run:
+def _run(name: str, entry: Any, seeds: tuple[int, ...]) -> Run:
     where = f"runs.{_name(name, 'a run')}"
     entry = _mapping(entry, where)
-    _keys(entry, where, required=("method",), optional=("set", "teacher", "cluster"))
+    _keys(entry, where, required=("method",), optional=("set", "seeds", "teacher", "weights", "cluster"))
     method, known = entry["method"], available_methods()
     if method not in known:
         raise ConfigError(f"{where}.method is {method!r}; available methods: {known}{_nearest(method, known)}")
     changes = MappingProxyType(_mapping(entry.get("set") or {}, f"{where}.set"))
     cluster = _cluster(entry.get("cluster"), f"{where}.cluster")
-    return Run(name=name, method=method, changes=changes, teacher=entry.get("teacher"), cluster=cluster)
+    weights = entry.get("weights")
+    if weights is not None and not isinstance(weights, str):
+        raise ConfigError(f"{where}.weights is {weights!r}; expected the path of a file, such as 'weights/mae.pth'")
+    own = _seeds(entry.get("seeds", list(seeds)), f"{where}.seeds")
+    if not set(own) <= set(seeds):
+        raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds of the study: {list(seeds)}")
+    return Run(
+        name=name,
+        method=method,
+        seeds=own,
+        changes=changes,
+        teacher=entry.get("teacher"),
+        weights=weights,
+        cluster=cluster,
+    )
 
 
 def _cluster(entry: Any, where: str) -> Mapping[str, Request]:
@@ -283,7 +315,7 @@ def _task(name: str, entry: Any, runs: Mapping[str, Run], seeds: tuple[int, ...]
     return Task(name=name, seeds=own, runs=tuple(chosen), changes=changes)
 
 
-def _check_teachers(runs: Mapping[str, Run]) -> None:
+def _check_teachers(runs: Mapping[str, Run], study: Path) -> None:
     for name in runs:
         chain = [name]
         while (teacher := runs[chain[-1]].teacher) is not None:
@@ -294,11 +326,50 @@ def _check_teachers(runs: Mapping[str, Run]) -> None:
                 circle = " <- ".join([*chain, teacher])
                 raise ConfigError(f"the teachers form a cycle ({circle}); one run of it must learn without a teacher")
             chain.append(teacher)
+    for run in runs.values():
+        _check_teacher(run, runs, study)
+
+
+def _check_teacher(run: Run, runs: Mapping[str, Run], study: Path) -> None:
+    """A run that learns from another names it, and one that learns from none does not."""
+    path = RECIPES / f"{run.method}.yaml"
+    wanted, where = _read(path, "recipe").get("teacher"), f"runs.{run.name}"
+    if wanted != "any" and not (wanted is None or isinstance(wanted, list)):
+        raise ConfigError(f"{path}: teacher is {wanted!r}; expected 'any', or a list of methods")
+    if wanted is None and run.teacher is not None:
+        raise ConfigError(f"{where}.teacher is {run.teacher!r}, but {run.method} learns from no teacher; leave it out")
+    if wanted is None or run.weights is not None:
+        return
+    fitting = [
+        name
+        for name, other in runs.items()
+        if name != run.name and (wanted == "any" or other.method in wanted) and set(run.seeds) <= set(other.seeds)
+    ]
+    if run.teacher is None:
+        raise ConfigError(f"{where} lacks a teacher, which {run.method} learns from; runs that fit: {fitting}")
+    if run.teacher in list(runs) and wanted != "any" and runs[run.teacher].method not in wanted:
+        raise ConfigError(
+            f"{where}.teacher is {run.teacher!r}, a run of {runs[run.teacher].method}; "
+            f"{run.method} learns from {' or '.join(wanted)}; runs that fit in {study}: {fitting}"
+        )
+    if run.teacher in list(runs) and not set(run.seeds) <= set(runs[run.teacher].seeds):
+        raise ConfigError(
+            f"{where} has the seeds {list(run.seeds)} and its teacher {run.teacher!r} {list(runs[run.teacher].seeds)}; "
+            "expected at least the same, since each seed learns from its own teacher"
+        )
 
 
 def _recipe(run: Run, scale: str) -> dict[str, Any]:
     path = RECIPES / f"{run.method}.yaml"
     settings = _section(path, scale, run.changes, f"runs.{run.name}.set")
+    families, sizes = _read(path, "recipe").get("encoders", ["vit"]), models()
+    family = sizes[settings["model"]]["family"]
+    if family not in families:
+        fitting = [name for name, size in sizes.items() if size["family"] in families]
+        raise ConfigError(
+            f"runs.{run.name}: model is {settings['model']!r}, of family {family!r}; "
+            f"{run.method} trains {' or '.join(families)}: {fitting}"
+        )
     return {"method": run.method, **settings}
 
 
@@ -313,7 +384,7 @@ def _section(
 ) -> dict[str, Any]:
     """One scale's section of a recipe with its per-model overlay and the study's changes applied."""
     raw = _read(path, "recipe")
-    scales = [key for key in raw if key != "version"]
+    scales = [key for key in raw if key not in _HEAD]
     if scale not in scales:
         raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}{_nearest(scale, scales)}")
     if not isinstance(raw.get("version"), int):

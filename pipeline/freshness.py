@@ -27,7 +27,7 @@ def settle(study: Study) -> None:
     An output whose inputs are missing keeps its time, and so does one whose manifest cannot be read: its stage
     says what is wrong.
     """
-    pretrained = [("pretrain", run, seed) for run in _teachers_first(study) for seed in study.seeds]
+    pretrained = [("pretrain", run, seed) for run in _teachers_first(study) for seed in study.runs[run].seeds]
     tasks = [cell for cell in study.cells() if cell[0] != "pretrain"]
     for stage, run, seed in (*pretrained, *tasks):
         folder = study.folder(stage, run, seed)

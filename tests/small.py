@@ -11,7 +11,10 @@ import yaml
 from pipeline.cell import Cell
 from pipeline.config import Study, load_study
 
-MODELS = {"vit_micro": {"patch_size": 4, "width": 96}, "vit_large": {"patch_size": 16, "width": 1024}}
+MODELS = {
+    "vit_micro": {"family": "vit", "patch_size": 4, "width": 96},
+    "vit_large": {"family": "vit", "patch_size": 16, "width": 1024},
+}
 MAE = {
     "data": "images",
     "model": "vit_micro",
@@ -62,10 +65,16 @@ def write_project(root: Path) -> Path:
     return write_study(root, STUDY)
 
 
-def write_recipe(path: Path, section: dict[str, Any], version: Any = 1) -> None:
+def write_recipe(path: Path, section: dict[str, Any], version: Any = 1, **head: Any) -> None:
     """One recipe: the section for the demo, and another scale that leaves the window open."""
     other = {**section, "window_size": None} if "window_size" in section else section
-    path.write_text(yaml.safe_dump({"version": version, "demo": section, "paper": other}))
+    path.write_text(yaml.safe_dump({"version": version, **head, "demo": section, "paper": other}))
+
+
+def taught(root: Path, teacher: str, run: str = "mae") -> dict[str, Any]:
+    """The study with one run that learns from another, by a method that does; its recipe is written."""
+    write_recipe(root / "config/recipes/dbot.yaml", MAE, teacher="any")
+    return changed(changed(STUDY, f"runs/{run}/method", "dbot"), f"runs/{run}/teacher", teacher)
 
 
 def write_study(root: Path, content: Any, name: str = "small") -> Path:

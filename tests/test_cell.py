@@ -12,11 +12,11 @@ from pipeline import manifest
 from pipeline.cell import Cell
 from pipeline.config import ConfigError, load_study
 from pipeline.manifest import ManifestError
-from tests.small import PROTOCOLS, STUDY, changed, load, publish, publish_all, write_recipe, write_study
+from tests.small import PROTOCOLS, STUDY, load, publish, publish_all, taught, write_recipe, write_study
 
 
 def test_what_a_cell_reads_and_where_it_publishes(project):
-    write_study(project, changed(STUDY, "runs/mae/teacher", "random"))
+    write_study(project, taught(project, "random"))
     study = load()
     prepare, pretrain, detect = Cell(study, "prepare", "detection"), Cell(study, "pretrain", "mae", 1), None
     assert prepare.folder == Path("data/scenes") and prepare.settings == {"source": "scenes_coco", "train_images": 8}
@@ -35,9 +35,9 @@ def test_what_a_cell_reads_and_where_it_publishes(project):
     ("arguments", "told"),
     [
         (("pretrain", "mea", 0), r"'mea' is not among the runs of config/small.yaml; available: \['random', 'mae', "),
-        (("pretrain", "mae", 2), r"2 is not among the seeds of pretrain; available: \[0, 1\]"),
-        (("pretrain", "mae"), r"None is not among the seeds of pretrain"),
-        (("detect", "mae", 1), r"1 is not among the seeds of detect; available: \[0\]"),
+        (("pretrain", "mae", 2), r"2 is not among the seeds of pretrain for mae; available: \[0, 1\]"),
+        (("pretrain", "mae"), r"None is not among the seeds of pretrain for mae"),
+        (("detect", "mae", 1), r"1 is not among the seeds of detect for mae; available: \[0\]"),
         (("detect", "mae-r50", 0), r"'mae-r50' is not among the runs of task detect; available: \['random', 'mae'\]"),
         (("segment", "mae", 0), r"'segment' is not among the tasks of config/small.yaml; .*\['knn', 'detect'\]"),
         (("prepare", "segmentation"), r"'segmentation' is not among the data .*\['images', 'detection'\]"),
@@ -49,7 +49,7 @@ def test_what_the_study_lacks_is_told(project, arguments, told):
 
 
 def test_a_cell_names_its_inputs_by_content(project):
-    study = load(write_study(project, changed(STUDY, "runs/mae/teacher", "random")).stem)
+    study = load(write_study(project, taught(project, "random")).stem)
     digest = {cell.folder: manifest.read(cell.folder / "manifest.json")["digest"] for cell in publish_all(study)}
 
     def entry(folder):

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline import config
 from pipeline.config import ConfigError, Duration, Request, load_study
-from tests.small import MAE, PROTOCOLS, RECIPES, STUDY, changed, load, write_recipe, write_study
+from tests.small import MAE, PROTOCOLS, RECIPES, STUDY, changed, load, taught, write_recipe, write_study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted((ROOT / "config").glob("*.yaml"), key=str)
@@ -47,7 +47,7 @@ MISTAKES = [
     ("runs/mae/method", "mea", ["runs.mae.method is 'mea'", "available methods: ['mae', 'random']", "mean 'mae'?"]),
     ("runs/mae/method", ["mae"], ["runs.mae.method is ['mae']", "available methods"]),
     ("runs/mae/method", "base", ["runs.mae.method is 'base'", "available methods: ['mae', 'random']"]),
-    ("runs/mae/methods", "mae", ["runs.mae has 'methods'", "'set', 'teacher', 'cluster'", "did you mean 'method'?"]),
+    ("runs/mae/methods", "mae", ["runs.mae has 'methods'", "'set', 'seeds', 'teacher', 'weights'", "mean 'method'?"]),
     ("cluster", {"pretrian": {}}, ["cluster has 'pretrian'", "available stages", "did you mean 'pretrain'?"]),
     ("cluster", {"knn": {"gpu": 1}}, ["cluster.knn has 'gpu'", "did you mean 'gpus'?"]),
     ("cluster", {"knn": {"nodes": 0}}, ["cluster.knn.nodes is 0; expected a whole number, 1 or more"]),
@@ -57,6 +57,9 @@ MISTAKES = [
     ("runs/a b", {"method": "mae"}, ["a run is called 'a b'"]),
     ("runs/mae/teacher", "randm", ["runs.mae.teacher is 'randm'", "['random', 'mae', 'mae-r50']", "mean 'random'?"]),
     ("runs/mae/teacher", ["mae"], ["runs.mae.teacher is ['mae']", "available runs"]),
+    ("runs/mae/teacher", "random", ["runs.mae.teacher is 'random', but mae learns from no teacher; leave it out"]),
+    ("runs/mae/seeds", [0, 5], ["runs.mae.seeds is [0, 5]; expected seeds of the study: [0, 1]"]),
+    ("runs/mae/weights", ["mae.pth"], ["runs.mae.weights is ['mae.pth']; expected the path of a file"]),
     ("runs/mae/teacher", "mae", ["the teachers form a cycle (mae <- mae)"]),
     ("tasks", None, ["tasks is None", "expected a mapping"]),
     ("tasks/kn", {"seeds": [0]}, ["tasks has 'kn'", "available tasks: ['detect', 'knn']", "did you mean 'knn'?"]),
@@ -179,11 +182,52 @@ def test_a_circle_of_teachers_is_named_run_by_run(project):
         load()
 
 
+def test_a_teacher_has_to_fit(project):
+    """A method that learns from another run names one, of a method it can learn from, at its own seeds."""
+    study = taught(project, "random")
+
+    def message(study):
+        write_study(project, study)
+        with pytest.raises(ConfigError) as caught:
+            load()
+        return str(caught.value)
+
+    told = message(changed(study, "runs/mae/teacher", ...))
+    check_message(told, ["runs.mae lacks a teacher, which dbot learns from", "runs that fit: ['random', 'mae-r50']"])
+    told = message(changed(study, "runs/random/seeds", [1]))
+    check_message(told, ["runs.mae has the seeds [0, 1] and its teacher 'random' [1]", "learns from its own teacher"])
+    write_recipe(project / "config/recipes/dbot.yaml", MAE, teacher=["mae"])
+    told = message(study)
+    check_message(told, ["runs.mae.teacher is 'random', a run of random; dbot learns from mae", "['mae-r50']"])
+    write_study(project, changed(study, "runs/mae/teacher", "mae-r50"))
+    assert load().runs["mae"].teacher == "mae-r50"
+    released = changed(changed(study, "runs/mae/teacher", ...), "runs/mae/weights", "dbot.pth")
+    write_study(project, released)  # what was trained elsewhere needs no teacher
+    assert load().settings("pretrain", "mae")["weights"] == "dbot.pth"
+    assert "weights" not in load().settings("pretrain", "mae-r50")
+
+
+def test_a_method_trains_encoders_of_its_families(project):
+    write_recipe(project / "config/recipes/mae.yaml", MAE, encoders=["resnet"])
+    with pytest.raises(ConfigError) as caught:
+        load()
+    check_message(str(caught.value), ["runs.mae: model is 'vit_micro', of family 'vit'; mae trains resnet: []"])
+
+
+def test_a_run_may_have_fewer_seeds(project):
+    write_study(project, changed(STUDY, "runs/mae-r50/seeds", [1]))
+    study = load()
+    cells = [cell for cell in study.cells() if cell[1] == "mae-r50"]
+    assert cells == [("pretrain", "mae-r50", 1), ("knn", "mae-r50", 1)]
+    assert study.seeds_of("knn", "mae") == (0, 1) and study.seeds_of("detect", "mae") == (0,)
+
+
 def test_a_chain_of_teachers_is_no_circle(project):
+    write_recipe(project / "config/recipes/dbot.yaml", MAE, teacher="any")
     runs = {
         "r": {"method": "random"},
-        "d1": {"method": "mae", "teacher": "r"},
-        "d2": {"method": "mae", "teacher": "d1"},
+        "d1": {"method": "dbot", "teacher": "r"},
+        "d2": {"method": "dbot", "teacher": "d1"},
     }
     write_study(project, changed(changed(STUDY, "tasks", {}), "runs", runs))
     assert [run.teacher for run in load().runs.values()] == [None, "r", "d1"]
@@ -264,8 +308,10 @@ def test_every_study_loads_and_holds_the_cells_its_grid_implies(path, monkeypatc
     monkeypatch.chdir(ROOT)
     study = load_study(path.relative_to(ROOT))
     raw = yaml.safe_load(path.read_text())
-    expected = len(raw["runs"]) * len(raw["seeds"])
-    expected += sum(len(task.get("runs", raw["runs"])) * len(task["seeds"]) for task in raw["tasks"].values())
+    seeds = {name: run.get("seeds", raw["seeds"]) for name, run in raw["runs"].items()}
+    expected = sum(map(len, seeds.values()))
+    for task in raw["tasks"].values():
+        expected += sum(len(set(task["seeds"]) & set(seeds[run])) for run in task.get("runs", raw["runs"]))
     cells = list(study.cells())
     assert len(cells) == len(set(cells)) == expected
     folders = {study.folder(*cell) for cell in cells}
@@ -289,9 +335,11 @@ def test_every_scale_of_a_recipe_has_the_same_keys(path, monkeypatch):
     """A number one scale lacks would be a default hidden in the code."""
     monkeypatch.chdir(ROOT)
     raw = yaml.safe_load(path.read_text())
-    keys = {scale: keys_of(section) for scale, section in raw.items() if scale != "version"}
+    keys = {scale: keys_of(section) for scale, section in raw.items() if scale in ("demo", "paper")}
     everything = set().union(*keys.values())
-    kind_of_crop = {"augment.policy", "augment.erase_ratio"}  # numbers of one kind of augmentation only
+    # Numbers of one kind of augmentation, or of one optimiser, only.
+    colours = ("brightness", "contrast", "saturation", "hue", "jitter_share", "grey_share", "blur_share")
+    kind_of_crop = {f"augment.{key}" for key in ("policy", "erase_ratio", *colours)}
     for scale, own in keys.items():
         lacking = sorted(everything - own - kind_of_crop)
         assert not lacking, f"{scale} of {path.name} lacks {lacking}"

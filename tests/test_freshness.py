@@ -10,7 +10,7 @@ import pytest
 from pipeline import manifest
 from pipeline.cell import Cell
 from pipeline.freshness import TIMESTAMP, settle
-from tests.small import PROTOCOLS, STUDY, changed, load, publish, publish_all, write_recipe, write_study
+from tests.small import PROTOCOLS, load, publish, publish_all, taught, write_recipe, write_study
 
 HOUR = 3600
 
@@ -19,7 +19,7 @@ HOUR = 3600
 def study(project, monkeypatch):
     """Every cell published; `mae` learns from `random`, and a report of it all."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    write_study(project, changed(STUDY, "runs/mae/teacher", "mae-r50"))
+    write_study(project, taught(project, "mae-r50"))
     study = load()
     cells = publish_all(study)
     for cell in cells[3:]:
