@@ -6,13 +6,13 @@ He et al. 2022 (arXiv:2111.06377) §3. B images, L patches, K visible, D encoder
 from functools import partial
 
 import torch
-from timm.layers import to_2tuple
+from timm.layers import calculate_drop_path_rates, to_2tuple
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pipeline.masking.uniform import Masking
-from pipeline.nn.encoders import initialise
 from pipeline.nn.positions import sincos_table
+from pipeline.nn.vit import initialise
 
 
 class Decoder(nn.Module):
@@ -23,10 +23,19 @@ class Decoder(nn.Module):
         width, depth, num_heads: the decoder's own sizes.
         grid: rows and columns of patches.
         out: P.
+        drop_path: rate at the last block; rates rise linearly from 0.
     """
 
     def __init__(
-        self, *, encoder_width: int, width: int, depth: int, num_heads: int, grid: tuple[int, int], out: int
+        self,
+        *,
+        encoder_width: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        grid: tuple[int, int],
+        out: int,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         rows, columns = to_2tuple(grid)
@@ -34,7 +43,10 @@ class Decoder(nn.Module):
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(sincos_table(width, rows, columns), requires_grad=False)
-        self.blocks = nn.Sequential(*[Block(width, num_heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
+        rates = calculate_drop_path_rates(drop_path, depth)
+        self.blocks = nn.Sequential(
+            *[Block(width, num_heads, qkv_bias=True, norm_layer=norm, drop_path=rate) for rate in rates]
+        )
         self.norm = norm(width)
         self.pred = nn.Linear(width, out)
         initialise(self)
@@ -50,7 +62,10 @@ class Decoder(nn.Module):
         Returns:
             (B, 1 + L, P), class token first.
         """
-        tokens = self.embed(latent)
+        return self.decode(self.embed(latent), masking)
+
+    def decode(self, tokens: Tensor, masking: Masking) -> Tensor:
+        """Predict every patch from visible tokens of the decoder's width: (B, 1 + K, width) -> (B, 1 + L, P)."""
         class_token, visible = tokens[:, :1], tokens[:, 1:]
         num_hidden = masking.mask.shape[1] - visible.shape[1]
         gaps = self.mask_token.to(visible.dtype).expand(len(visible), num_hidden, -1)
