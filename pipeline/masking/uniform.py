@@ -5,6 +5,7 @@ He et al. 2022 (arXiv:2111.06377) §3. B images, L patches, K visible patches.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -48,6 +49,13 @@ def uniform_mask(noise: Tensor, mask_ratio: float) -> Masking:
     order = noise.argsort(dim=1)
     restore = order.argsort(dim=1)
     return Masking(mask=restore >= visible, visible=order[:, :visible], restore=restore)
+
+
+def masking_of(mask: Tensor) -> Masking:
+    """Masks that were made elsewhere, each hiding the same number of patches: (B, L), True where hidden."""
+    num_hidden = int(mask[0].sum())
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
+    return Masking(mask=mask, visible=order[:, : mask.shape[1] - num_hidden], restore=order.argsort(dim=1))
 
 
 def keep(tokens: Tensor, indices: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.masking.uniform import keep, mean_over, num_visible, uniform_mask
+from pipeline.masking.uniform import keep, masking_of, mean_over, num_visible, uniform_mask
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,17 @@ def test_a_ratio_that_leaves_nothing_is_refused(ratio):
 def test_mean_over_counts_masked_values_only():
     values, mask = torch.tensor([[1.0, 100.0], [3.0, 5.0]]), torch.tensor([[True, False], [True, True]])
     assert mean_over(values, mask).item() == 3.0
+
+
+def test_masks_made_elsewhere_are_walked_through_alike():
+    torch.manual_seed(0)
+    ours = uniform_mask(torch.rand(5, 16), 0.6)
+    again = masking_of(ours.mask)
+    tokens = torch.arange(16.0).expand(5, 16)[..., None]
+    for masking in (ours, again):
+        seen = keep(tokens, masking.visible)[..., 0].sort(dim=1).values
+        for image in range(5):
+            assert seen[image].tolist() == (~ours.mask[image]).nonzero()[:, 0].tolist()
+        shuffled = torch.cat([masking.visible, masking.mask.nonzero()[:, 1].view(5, -1)], dim=1).float()
+        restored = shuffled.gather(1, masking.restore)
+        assert torch.equal(restored[~ours.mask], tokens[..., 0][~ours.mask]), "visible patches return to their places"
