@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import ConfigError
+from pipeline.data.jitter import JitteredCrop
 from pipeline.data.transforms import AutoAugmented, RandomCrop, Transform
 
-KINDS: dict[str, type] = {"crop": RandomCrop, "auto": AutoAugmented}
+KINDS: dict[str, type] = {"crop": RandomCrop, "jitter": JitteredCrop, "auto": AutoAugmented}
 
 
 def build_transform(section: Mapping[str, Any]) -> Transform:
     """The training transform that a recipe describes.
 
     Args:
-        section: `kind`, `crop` for MAE's random crop or `auto` for timm's, and the arguments of its transform.
+        section: `kind`, `crop` for MAE's random crop, `jitter` for MoCo's colours too or `auto` for timm's, and the
+            arguments of its transform.
 
     Raises:
         ConfigError: for another kind, or arguments that the transform does not take.

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.config import ConfigError
+from pipeline.data.draws import PARTNER, uniform
 from pipeline.data.packed import Packed
 from pipeline.data.pictures import decode
 from pipeline.data.transforms import Transform
 
 IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
+VIEW = 2**20  # between the seeds of two views of one image
 
 
 class Images(Dataset[dict[str, Tensor]]):
@@ -33,14 +36,30 @@ class Images(Dataset[dict[str, Tensor]]):
         transform: from `pipeline.data.transforms`.
         seed: of the run; with epoch and index it decides all that is random.
         in_memory: bytes up to which the decoded set is kept.
+        views: of each image, independently transformed; the second comes as `view`.
+        same_class_share: give each image a `partner`, this share of them from its own class; None for no partners.
+
+    Raises:
+        ConfigError: partners of the same class are wanted, and a class has only one image.
     """
 
-    def __init__(self, folder: Path, split: str, transform: Transform, seed: int, in_memory: int = IN_MEMORY) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        transform: Transform,
+        seed: int,
+        in_memory: int = IN_MEMORY,
+        *,
+        views: int = 1,
+        same_class_share: float | None = None,
+    ) -> None:
         self.packed = Packed(folder, split)
-        self.transform, self.seed = transform, seed
+        self.transform, self.seed, self.views, self.same_class_share = transform, seed, views, same_class_share
         self.classes: list[str] = json.loads((Path(folder) / "classes.json").read_text())
         self.labels = torch.from_numpy(self.packed.labels)
         self.pixels = self._decode_all() if self._is_small(in_memory) else None
+        self.by_class = self._by_class() if same_class_share else None
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -56,16 +75,57 @@ class Images(Dataset[dict[str, Tensor]]):
             samples: (epoch, index) pairs.
 
         Returns:
-            images (B, 3, S, S) float32, normalised; labels, epoch and index, (B,) int64 each.
+            images (B, 3, S, S) float32, normalised; labels, epoch and index, (B,) int64 each; where wanted view
+            and partner, like images.
         """
         epochs, indices = torch.tensor(samples, dtype=torch.int64).unbind(1)
-        if self.pixels is not None:
-            images = self.transform.batch(self.pixels[indices], self.seed, epochs, indices)
-        else:
-            images = torch.stack([self._read(*sample) for sample in samples])
-        return {"images": images, "labels": self.labels[indices], "epoch": epochs, "index": indices}
+        batch = {
+            "images": self._pixels(epochs, indices, self.seed),
+            "labels": self.labels[indices],
+            "epoch": epochs,
+            "index": indices,
+        }
+        if self.views == 2:
+            batch["view"] = self._pixels(epochs, indices, self.seed + VIEW)
+        if self.same_class_share is not None:
+            batch["partner"] = self._pixels(epochs, self.partners(epochs, indices), self.seed + VIEW)
+        return batch
 
-    def _read(self, epoch: int, index: int) -> Tensor:
+    def partners(self, epochs: Tensor, indices: Tensor) -> Tensor:
+        """(B,) indices of the images that go with (B,) others: another of the same class, or any."""
+        draws = uniform(self.seed, epochs, indices, 2, PARTNER).to(torch.float64)
+        anyone = (draws[:, 1] * len(self)).long()
+        if self.by_class is None:
+            return anyone
+        order, place, first, count = self.by_class
+        labels = self.labels[indices]
+        # One of the others: as many steps around the class as are drawn, from the image itself.
+        steps = 1 + (draws[:, 1] * (count[labels] - 1)).long()
+        akin = order[first[labels] + (place[indices] + steps) % count[labels]]
+        return torch.where(draws[:, 0] < self.same_class_share, akin, anyone)
+
+    def _by_class(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Indices ordered by class, each image's place in its class, and each class's beginning and size."""
+        count = torch.bincount(self.labels, minlength=len(self.classes))
+        if (count == 1).any():
+            lonely = [name for name, images in zip(self.classes, count.tolist(), strict=True) if images == 1]
+            raise ConfigError(
+                f"same_class_share is {self.same_class_share}, and {len(lonely)} classes of {self.packed.folder} have "
+                f"one image only ({', '.join(lonely[:5])}); expected at least two of each, or a share of 0"
+            )
+        order = self.labels.argsort(stable=True)
+        first = count.cumsum(0) - count
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order)) - first[self.labels[order]]
+        return order, place, first, count
+
+    def _pixels(self, epochs: Tensor, indices: Tensor, seed: int) -> Tensor:
+        if self.pixels is not None:
+            return self.transform.batch(self.pixels[indices], seed, epochs, indices)
+        samples = zip(epochs.tolist(), indices.tolist(), strict=True)
+        return torch.stack([self._read(epoch, index, seed) for epoch, index in samples])
+
+    def _read(self, epoch: int, index: int, seed: int) -> Tensor:
         try:
             image = decode(self.packed.read(index))
         except ValueError as error:
@@ -73,7 +133,7 @@ class Images(Dataset[dict[str, Tensor]]):
             raise ValueError(
                 f"{key} of {self.packed.folder} cannot be decoded ({error}); prepare the data again"
             ) from None
-        return self.transform.image(image, self.seed, epoch, index)
+        return self.transform.image(image, seed, epoch, index)
 
     def _is_small(self, limit: int) -> bool:
         sizes = self.packed.sizes

@@ -68,17 +68,22 @@ class RandomCrop:
 
     def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
         boxes, flips = self.parameters(seed, epochs, indices, images.shape[2], images.shape[3])
-        return _normalise(resample(images, boxes, flips, self.image_size))
+        return _normalise(self.coloured(resample(images, boxes, flips, self.image_size), seed, epochs, indices))
 
     def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        boxes, flips = self.parameters(seed, torch.tensor([epoch]), torch.tensor([index]), image.height, image.width)
+        epochs, indices = torch.tensor([epoch]), torch.tensor([index])
+        boxes, flips = self.parameters(seed, epochs, indices, image.height, image.width)
         top, left, height, width = boxes[0].tolist()
         size = (self.image_size, self.image_size)
         # Cut first, then resize: the kernel must not look past the box, as in torchvision.
         image = image.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)
         if flips[0]:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return _normalise(_as_tensor(image)[None])[0]
+        return _normalise(self.coloured(_as_tensor(image)[None], seed, epochs, indices))[0]
+
+    def coloured(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        """What is done to the colours of the crops, (B, 3, S, S) in [0, 255]: nothing here."""
+        return images
 
     def parameters(self, seed: int, epochs: Tensor, indices: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """(B, 4) int64 boxes (top, left, height, width) in pixels, and (B,) bool flips."""

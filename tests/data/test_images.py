@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from pipeline.config import ConfigError
 from pipeline.data.images import Images, as_it_is
 from pipeline.data.packed import PackWriter
 from pipeline.data.transforms import AutoAugmented, CenterCrop, RandomCrop, denormalise
@@ -76,3 +77,41 @@ def test_a_file_that_cannot_be_decoded_is_named(folder):
         pack.add("n01/broken.JPEG", b"\xff\xd8 no", label=0)
     with pytest.raises(ValueError, match=r"n01/broken.JPEG of .* cannot be decoded.*prepare the data again"):
         Images(folder, "val", CROP, seed=0)[(0, 0)]
+
+
+def test_a_second_view_is_another_draw_of_the_same_image(folder):
+    two = Images(folder, "train", CROP, seed=0, views=2)
+    batch, one = two.__getitems__(SAMPLES), Images(folder, "train", CROP, seed=0).__getitems__(SAMPLES)
+    assert torch.equal(batch["images"], one["images"]) and "view" not in one
+    assert batch["view"].shape == batch["images"].shape and not torch.equal(batch["view"], batch["images"])
+    still = Images(folder, "train", CenterCrop(16, 16), seed=0, views=2).__getitems__(SAMPLES)
+    assert torch.equal(still["view"], still["images"])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_partners_share_a_class_as_often_as_wanted(folder, share):
+    images = Images(folder, "train", CenterCrop(16, 16), seed=0, same_class_share=share)
+    epochs = torch.arange(3000)
+    indices = epochs % 12
+    partners = images.partners(epochs, indices)
+    assert partners.min() == 0 and partners.max() == 11
+    alike = (images.labels[partners] == images.labels[indices]).float().mean()
+    assert abs(float(alike) - (share + (1 - share) / 2)) < 0.03
+    if share == 1:
+        assert not (partners == indices).any(), "an image is not its own partner"
+        seen = {(int(i), int(p)) for i, p in zip(indices, partners, strict=True)}
+        assert len(seen) == 12 * 5, "every other image of the class is drawn"
+    assert torch.equal(partners, images.partners(epochs, indices))
+    batch = images.__getitems__(SAMPLES)
+    chosen = images.partners(batch["epoch"], batch["index"])
+    plain = Images(folder, "train", CenterCrop(16, 16), seed=0)
+    assert torch.equal(batch["partner"], plain.__getitems__([(0, int(index)) for index in chosen])["images"])
+
+
+def test_a_class_of_one_image_has_no_partners(folder):
+    (folder / "classes.json").write_text(json.dumps(["even", "odd", "lonely"]))
+    packed = Images(folder, "train", CROP, seed=0)
+    packed.labels[3] = 2
+    packed.same_class_share = 0.5
+    with pytest.raises(ConfigError, match=r"1 classes of .* have one image only \(lonely\); expected at least two"):
+        packed._by_class()
