@@ -1,7 +1,7 @@
 """Train a model: one function that every method and every trained task goes through."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 from torch.optim import Optimizer
@@ -58,6 +59,7 @@ def fit(
     seed: int,
     log_path: Path,
     collate: Callable[[Any], Any] = as_it_is,
+    hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
     """Train, or go on training from the newest checkpoint in `work`.
 
@@ -71,6 +73,7 @@ def fit(
         seed: decides order and randomness.
         log_path: file of JSON lines.
         collate: from a list of samples to a batch; by default the data set makes whole batches itself.
+        hooks: of MMEngine's, beside those for rate, log and checkpoints.
 
     Returns:
         The cost: seconds of training over all resumptions, images and images per second, devices, FLOPs per image.
@@ -115,7 +118,7 @@ def fit(
         default_hooks=dict.fromkeys(
             ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
         ),
-        custom_hooks=[ScheduleHook(schedule), logging, saving],
+        custom_hooks=[ScheduleHook(schedule), logging, saving, *hooks],
         launcher="pytorch" if dist.is_distributed() else "none",
         log_level="WARNING",
         randomness={"seed": seed},
@@ -162,13 +165,16 @@ def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float | None:
     count = FlopCounterMode(display=False)
     size = plan.batch_size // (plan.accumulate * dist.get_world_size())
     state = torch.random.get_rng_state()
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # running statistics are put back
+    # Running statistics and queues are put back.
+    buffers = [(part, {name: buffer.clone() for name, buffer in part.named_buffers(recurse=False)})
+               for part in model.modules()]  # fmt: skip
     model.train()
     with count:
         losses = model._run_forward(model.data_preprocessor(batch, training=True), mode="loss")  # type: ignore[operator]
         model.parse_losses(losses)[0].backward()  # type: ignore[operator]
     model.zero_grad(set_to_none=True)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+    for part, kept in buffers:
+        for name, buffer in kept.items():
+            setattr(part, name, buffer)
     torch.random.set_rng_state(state)
     return count.get_total_flops() / size

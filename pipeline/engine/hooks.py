@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,32 @@ class LogHook(Hook):
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+class SnapshotHook(Hook):
+    """Draw at the beginning and then at equal distances, but not at the end.
+
+    Args:
+        num: how often.
+        draw: takes the step.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, num: int, draw: Callable[[int], Any]) -> None:
+        self.num, self.draw = num, draw
+
+    def before_train(self, runner: Any) -> None:
+        self.steps = {runner.max_iters * part // self.num for part in range(self.num)}
+        if runner.iter == 0:
+            self._draw(0)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._draw(runner.iter)
+
+    def _draw(self, step: int) -> None:
+        if step in self.steps and is_main_process():
+            self.draw(step)
 
 
 class CheckpointHook(Hook):

@@ -24,7 +24,7 @@ class Objective(BaseModel):
     def forward(self, mode: str = "loss", **batch: Tensor) -> Any:
         """The step's loss for the Runner (`mode="loss"`), or the whole step (`mode="tensor"`)."""
         step = self.step(**batch)
-        return {"loss": step.loss} if mode == "loss" else step
+        return {"loss": step.loss, **step.parts} if mode == "loss" else step
 
     def step(self, **batch: Tensor) -> Step:
         """The method's step on a batch of `images`, `labels`, `epoch` and `index`."""

@@ -1,4 +1,4 @@
-"""Parameter groups and LARS.
+"""Parameter groups, the optimiser a recipe names, and LARS.
 
 Weight decay spares vectors (biases and norms) but not class and mask tokens, which are three-dimensional, as in
 MAE's pretraining. Layer-wise decay follows Bao et al. 2022 (BEiT, arXiv:2106.08254): the rate of block i of n is
@@ -6,12 +6,15 @@ multiplied by decay^(n + 1 - i'), where embeddings are layer 0, block i is layer
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from pipeline.config import ConfigError
 
 # Embeddings keep their scale in fine-tuning: no decay for the class token and the position table.
 TOKENS = ("cls_token", "pos_embed")
@@ -59,6 +62,61 @@ def vit_layer(name: str, num_layers: int) -> int:
     if re.search(r"(?:^|\.)(cls_token|pos_embed|patch_embed\.)", name):
         return 0
     return num_layers + 1
+
+
+def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Optimizer:
+    """The optimiser of a recipe's `train` section.
+
+    Args:
+        model: what it trains.
+        lr: peak rate.
+        train: `optimizer`, `adamw` with `betas` or `sgd` with `momentum`, and `weight_decay`. AdamW spares vectors
+            from decay as MAE does, SGD decays everything as MoCo does.
+
+    Raises:
+        ConfigError: for another optimiser.
+    """
+    if train["optimizer"] == "adamw":
+        groups = param_groups(model, lr, train["weight_decay"])
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(train["betas"]))
+    if train["optimizer"] == "sgd":
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return torch.optim.SGD(parameters, lr=lr, momentum=train["momentum"], weight_decay=train["weight_decay"])
+    raise ConfigError(f"train.optimizer is {train['optimizer']!r}; available: ['adamw', 'sgd']")
+
+
+def inherit_state(optimizer: Optimizer, teacher: Path | None) -> None:
+    """Go on with the moments that the teacher's training ended with; rates and decay stay as they are.
+
+    Raises:
+        ConfigError: the teacher did not publish them, or trained other parameters.
+    """
+    path = teacher and teacher.with_name("optimizer.pt")
+    if path is None or not path.is_file():
+        raise ConfigError(
+            f"train.inherit_optimizer is set, and there is no {path}; the teacher's run has to set "
+            "train.publish_optimizer: true"
+        )
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    own = optimizer.state_dict()
+    sizes = [[len(group["params"]) for group in groups["param_groups"]] for groups in (saved, own)]
+    if sizes[0] != sizes[1]:
+        raise ConfigError(f"{path} has groups of {sizes[0]} parameters; expected {sizes[1]}: the same method and model")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+
+
+def resnet_layer(name: str) -> int:
+    """Layer of a parameter of a model that holds a ResNet as `encoder`: 0 for the stem, 1 to 4 for stages, else 5."""
+    if stage := re.search(r"(?:^|\.)encoder\.layer(\d)\.", name):
+        return int(stage[1])
+    return 0 if re.search(r"(?:^|\.)encoder\.(conv1|bn1)\.", name) else 5
+
+
+def layers_of(encoder: nn.Module) -> dict[str, Any]:
+    """The arguments of `param_groups` that follow from an encoder: how many layers it has and how they are told."""
+    if hasattr(encoder, "blocks"):
+        return {"num_layers": len(encoder.blocks)}
+    return {"num_layers": 4, "layer_of": resnet_layer}
 
 
 class LARS(Optimizer):

@@ -12,18 +12,21 @@ from torch import Tensor
 
 from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.config import ConfigError, Duration
+from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.data.transforms import CenterCrop, denormalise
 from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
-from pipeline.engine.optim import param_groups
+from pipeline.engine.optim import build_optimizer, inherit_state
 from pipeline.engine.runner import seed_everything
 from pipeline.engine.schedules import warmup_cosine
-from pipeline.methods import load_method
-from pipeline.methods.base import Context, Method, build_options
-from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.engine.teachers import PublishedRun
+from pipeline.engine.weights import import_weights
+from pipeline.methods import build_method, load_method
+from pipeline.methods.base import Context, Method
+from pipeline.nn.encoders import save_encoder
 
 PICTURES = 8  # images shown of each run
 BEGINNING = 2**31 - 1  # the "step" whose seed initialises the weights
@@ -33,77 +36,91 @@ def pretrain(cell: Cell) -> None:
     """Train what the cell's settings say and publish it; ranks other than the first only take part."""
     connect()
     settings = cell.settings
-    load_method(settings["method"])
+    kind = load_method(settings["method"])
     train = settings.get("train", {})
-    image_size = settings["augment"]["image_size"]
     data = manifest.read(cell.data / "manifest.json")["data"]
     num_images, num_classes = data["splits"]["train"]["count"], len(data["classes"])
     num_steps = Duration.parse(train["duration"]).steps(num_images, train["batch_size"]) if train else 0
-    seed_everything(cell.seed, BEGINNING, rank=0)
-    method = build_method(
-        settings,
-        Context(
-            num_classes=num_classes,
-            num_steps=num_steps,
-            teacher=load_encoder(cell.teacher, image_size) if cell.teacher else None,
-        ),
+    context = Context(
+        num_classes=num_classes,
+        num_steps=num_steps,
+        batch_size=train.get("batch_size", 0),
+        teacher=PublishedRun(cell.teacher, num_classes) if cell.teacher else None,
     )
-    cost: dict[str, Any] = {"seconds": 0.0, "images": 0}
+    seed_everything(cell.seed, BEGINNING, rank=0)
+    method = build_method(settings, context)
     model = Objective(method, cell.seed)
-    if method.trains:
+    cost: dict[str, Any] = {"seconds": 0.0, "images": 0}
+    more: dict[str, Any] = {}
+    if "weights" in settings:
+        more["weights"] = import_weights(method, settings["weights"])
+    elif kind.trains:
         warmup = Duration.parse(train["warmup"], "warmup").steps(num_images, train["batch_size"])
         peak = train["base_lr"] * train["batch_size"] / 256  # linear scaling rule, Goyal et al. 2017
+        optimizer = build_optimizer(method, peak, train)
+        if train.get("inherit_optimizer"):
+            inherit_state(optimizer, cell.teacher)
         cost = fit(
             model,
-            Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed),
-            torch.optim.AdamW(param_groups(method, peak, train["weight_decay"]), lr=peak, betas=tuple(train["betas"])),
-            warmup_cosine(num_steps, warmup),
+            Images(
+                cell.data / "files",
+                "train",
+                build_transform(settings["augment"]),
+                cell.seed,
+                views=settings.get("views", 1),
+                same_class_share=settings.get("same_class_share"),
+            ),
+            optimizer,
+            warmup_cosine(num_steps, warmup, final=train["min_lr"] / peak),
             Plan(
                 num_steps=num_steps,
                 **{name: train[name] for name in ("batch_size", "accumulate", "precision", "num_workers")},
                 checkpoint_every=train["checkpoint_every"],
                 log_every=train["log_every"],
+                clip_norm=train["clip_norm"],
             ),
             work=cell.work,
             seed=cell.seed,
             log_path=cell.files / "log.jsonl",
+            hooks=[SnapshotHook(kind.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
         )
+        if train.get("publish_optimizer") and dist.is_main_process():
+            torch.save(optimizer.state_dict(), cell.files / "optimizer.pt")
     if not dist.is_main_process():
         return
     method.cpu().eval()
     save_encoder(method.exported(), cell.files / "encoder.safetensors")
-    save_file({name: value.contiguous() for name, value in method.state_dict().items()},
-              cell.files / "method.safetensors")  # fmt: skip
-    cell.publish(pictures=_draw(cell, model), cost=cost)
-
-
-def build_method(settings: Mapping[str, Any], context: Context) -> Method:
-    """The method a recipe describes, freshly initialised from PyTorch's generator."""
-    kind = load_method(settings["method"])
-    encoder = build_encoder(
-        settings["model"], settings["augment"]["image_size"], settings.get("train", {}).get("drop_path", 0.0)
-    )
-    options = build_options(kind.Options, settings.get("options", {}), settings["method"])
-    try:
-        return kind(encoder, options, context)
-    except ValueError as error:
-        raise ConfigError(f"{settings['method']} cannot be built: {error}") from error
+    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
+    save_file(own, cell.files / "method.safetensors")
+    # Weights that are read came without a teacher, and a step may need one.
+    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
+    shown = _draw(cell, model, "pictures") if shows else None
+    pictures = [{"path": "files/pictures.png", "caption": f"{shown}; validation images"}] if shown else []
+    for path in sorted(cell.files.glob("snapshot-*.png")):
+        step = int(path.stem.split("-")[1])
+        pictures.append({"path": f"files/{path.name}", "caption": f"step {step} of {num_steps}: {shown}"})
+    cell.publish(pictures=pictures, cost=cost, **more)
 
 
 @torch.no_grad()
-def _draw(cell: Cell, model: Objective) -> list[dict[str, str]]:
-    """Show what the method makes of the first images of each class of the validation split."""
-    if not model.method.trains:
-        return []
+def _draw(cell: Cell, model: Objective, name: str) -> str | None:
+    """Save what the method makes of the first images of each class of the validation split, and say what is shown."""
     size = cell.settings["augment"]["image_size"]
-    images = Images(cell.data / "files", "val", CenterCrop(size, size), cell.seed)
+    views, share = cell.settings.get("views", 1), cell.settings.get("same_class_share")
+    images = Images(
+        cell.data / "files", "val", CenterCrop(size, size), cell.seed, views=views, same_class_share=share
+    )  # fmt: skip
     firsts = [int((images.labels == label).nonzero()[0, 0]) for label in images.labels.unique()[:PICTURES]]
-    batch = images.__getitems__([(0, index) for index in firsts])
+    device = next(model.parameters()).device
+    batch = {key: value.to(device) for key, value in images.__getitems__([(0, index) for index in firsts]).items()}
+    training = model.training
+    model.eval()
     rows = model.method.pictures(model.step(**batch), batch["images"])
+    model.train(training)
     if not rows:
-        return []
-    montage(rows).save(cell.files / "pictures.png", optimize=True)
-    return [{"path": "files/pictures.png", "caption": f"{' / '.join(rows)}, from top to bottom; validation images"}]
+        return None
+    montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+    return f"{' / '.join(rows)}, from top to bottom"
 
 
 def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4) -> Image.Image:

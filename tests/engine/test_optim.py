@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine.optim import LARS, TOKENS, param_groups, vit_layer
+from pipeline.config import ConfigError
+from pipeline.engine.optim import LARS, TOKENS, build_optimizer, inherit_state, layers_of, param_groups, vit_layer
 from pipeline.nn.encoders import build_encoder
 from tests.methods.conftest import build
 
@@ -91,3 +92,52 @@ def test_lars_resumes_from_its_state():
 def test_frozen_parameters_stand_in_no_group(decay):
     encoder = build_encoder("vit_micro", 16)
     assert id(encoder.pos_embed) not in flat(param_groups(encoder, 1.0, decay))
+
+
+def trained(optimizer, model, steps=3):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, 4)).square().sum().backward()
+        optimizer.step()
+    return optimizer
+
+
+def test_recipes_name_their_optimiser():
+    model = torch.nn.Linear(4, 3)
+    adamw = build_optimizer(model, 0.1, {"optimizer": "adamw", "betas": [0.8, 0.9], "weight_decay": 0.5})
+    assert isinstance(adamw, torch.optim.AdamW) and adamw.defaults["betas"] == (0.8, 0.9)
+    assert sorted(group["weight_decay"] for group in adamw.param_groups) == [0.0, 0.5]  # vectors are spared
+    sgd = build_optimizer(model, 0.1, {"optimizer": "sgd", "momentum": 0.7, "weight_decay": 0.5})
+    assert isinstance(sgd, torch.optim.SGD) and sgd.defaults["momentum"] == 0.7
+    assert [group["weight_decay"] for group in sgd.param_groups] == [0.5]
+    with pytest.raises(ConfigError, match=r"train.optimizer is 'adam'; available: \['adamw', 'sgd'\]"):
+        build_optimizer(model, 0.1, {"optimizer": "adam"})
+
+
+def test_moments_are_inherited_and_rates_are_not(tmp_path):
+    train = {"optimizer": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.05}
+    model = torch.nn.Linear(4, 3)
+    first = trained(build_optimizer(model, 0.1, train), model)
+    torch.save(first.state_dict(), tmp_path / "optimizer.pt")
+    second = build_optimizer(torch.nn.Linear(4, 3), 0.01, train)
+    inherit_state(second, tmp_path / "encoder.safetensors")
+    assert [group["lr"] for group in second.param_groups] == [0.01, 0.01]
+    for kept, fresh in zip(first.state.values(), second.state.values(), strict=True):
+        assert torch.equal(kept["exp_avg"], fresh["exp_avg"]) and kept["step"] == fresh["step"] == 3
+    with pytest.raises(ConfigError, match=r"groups of .* parameters; expected .*: the same method and model"):
+        deeper = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 3))
+        inherit_state(build_optimizer(deeper, 0.1, train), tmp_path / "encoder.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"there is no .*optimizer.pt; the teacher's run has to set train.publish_opt"
+    ):
+        inherit_state(second, tmp_path / "elsewhere/encoder.safetensors")
+
+
+def test_layers_of_a_resnet_are_its_stages():
+    encoder = build_encoder("resnet_micro", 16)
+    told = layers_of(encoder)
+    assert told["num_layers"] == 4
+    names = {"encoder.conv1.weight": 0, "backbone.encoder.bn1.weight": 0, "encoder.layer1.0.conv1.weight": 1,
+             "backbone.encoder.layer4.0.bn2.bias": 4, "head.weight": 5, "rpn_head.conv1.weight": 5}  # fmt: skip
+    assert {name: told["layer_of"](name) for name in names} == names
+    assert layers_of(build_encoder("vit_micro", 16)) == {"num_layers": 4}

@@ -1,0 +1,41 @@
+"""A published run as a teacher of others."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from pipeline import manifest
+from pipeline.config import ConfigError, models
+from pipeline.methods import build_method
+from pipeline.methods.base import Context, Method
+from pipeline.nn.encoders import load_encoder, model_of
+
+
+class PublishedRun:
+    """What a run published, loaded when it is asked for; see `pipeline.methods.base.Teacher`.
+
+    Args:
+        encoder: file of its encoder, beside which everything else stands.
+        num_classes: of the data, which a classifier among the teachers was built for.
+    """
+
+    def __init__(self, encoder: Path, num_classes: int) -> None:
+        self.path, self.num_classes = encoder, num_classes
+
+    def encoder(self, grid: tuple[int, int]) -> nn.Module:
+        model, sizes = model_of(self.path), models()
+        if "patch_size" not in sizes[model]:
+            fitting = [name for name, size in sizes.items() if "patch_size" in size]
+            raise ConfigError(
+                f"the teacher {self.path} is a {model}, which gives no patches to learn from; "
+                f"expected a run whose model is one of {fitting}"
+            )
+        image_size = (grid[0] * sizes[model]["patch_size"], grid[1] * sizes[model]["patch_size"])
+        return load_encoder(self.path, image_size).eval().requires_grad_(False)
+
+    def whole(self) -> Method:
+        settings = manifest.read(self.path.parent.parent / "manifest.json")["settings"]
+        method = build_method(settings, Context(num_classes=self.num_classes, num_steps=0, batch_size=0))
+        method.load_state_dict(load_file(self.path.with_name("method.safetensors")))
+        return method.eval().requires_grad_(False)
