@@ -3,10 +3,13 @@
 A module of this package defines one class derived from `Method`; `load_method` finds it by the module's name.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from pipeline.config import ConfigError, available_methods
-from pipeline.methods.base import Method
+from pipeline.methods.base import Context, Method, build_options
+from pipeline.nn.encoders import build_encoder
 
 
 def load_method(name: str) -> type[Method]:
@@ -20,3 +23,20 @@ def load_method(name: str) -> type[Method]:
     module = import_module(f"pipeline.methods.{name}")
     own = [item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__]
     return next(item for item in own if issubclass(item, Method))
+
+
+def build_method(settings: Mapping[str, Any], context: Context) -> Method:
+    """The method a recipe describes, freshly initialised from PyTorch's generator.
+
+    Raises:
+        ConfigError: its numbers do not fit together.
+    """
+    kind = load_method(settings["method"])
+    encoder = build_encoder(
+        settings["model"], settings["augment"]["image_size"], settings.get("train", {}).get("drop_path", 0.0)
+    )
+    options = build_options(kind.Options, settings.get("options", {}), settings["method"])
+    try:
+        return kind(encoder, options, context)
+    except ValueError as error:
+        raise ConfigError(f"{settings['method']} cannot be built: {error}") from error

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import ConfigError
+from pipeline.nn.patches import patchify, unpatchify
 
 Draw = Callable[[int], Tensor]  # how many -> (B, how many) uniform numbers in [0, 1), a function of seed and sample
 
@@ -18,12 +20,30 @@ class Step(NamedTuple):
     loss: (), to be minimised.
     prediction, target: (B, L, P), per patch; None for methods that predict no patches.
     mask: (B, L), True where hidden; None for methods that hide nothing.
+    seen: (B, 3, H, W), what was encoded, where it is not the batch's images.
+    parts: () each, numbers behind the loss that the log shows.
     """
 
     loss: Tensor
     prediction: Tensor | None = None
     target: Tensor | None = None
     mask: Tensor | None = None
+    seen: Tensor | None = None
+    parts: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Teacher(Protocol):
+    """The run a method learns from, as it was published."""
+
+    def encoder(self, grid: tuple[int, int]) -> nn.Module:
+        """Its encoder for images of this many rows and columns of patches, frozen.
+
+        Raises:
+            ConfigError: it is convolutional and gives no patches.
+        """
+
+    def whole(self) -> "Method":
+        """Everything it trained, frozen: decoders and heads as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +52,49 @@ class Context:
 
     num_classes: of the labels that come with the images.
     num_steps: optimiser steps of the whole pretraining.
-    teacher: the frozen encoder of the run it learns from, where the study names one.
+    batch_size: samples of one step over all devices.
+    teacher: the run it learns from; there is one where the recipe says that the method has a teacher, unless released
+        weights are read into it.
     """
 
     num_classes: int
     num_steps: int
-    teacher: nn.Module | None = None
+    batch_size: int
+    teacher: Teacher | None = None
 
 
 class Method(nn.Module):
     """A pretraining objective around an encoder.
 
+    A frozen teacher, if any, is its attribute `teacher`: it is neither trained nor published with the method.
+
     Attributes:
         Options: the frozen dataclass of the method's own numbers.
         trains: False for a baseline that leaves its encoder as it was initialised.
+        num_snapshots: how often pictures are drawn during training, beside those at its end.
     """
 
     Options: ClassVar[type]
     trains: ClassVar[bool] = True
+    num_snapshots: ClassVar[int] = 0
 
     def __init__(self, encoder: nn.Module, options: Any, context: Context) -> None:
         super().__init__()
         self.encoder = encoder
         self.options = options
 
+    def train(self, mode: bool = True) -> "Method":
+        super().train(mode)
+        if isinstance(teacher := getattr(self, "teacher", None), nn.Module):
+            teacher.eval()  # frozen in its behaviour too
+        return self
+
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
-        """What `forward` takes, from a batch of data (`images`, `labels`) and a source of randomness."""
+        """What `forward` takes, from a batch of data and a source of randomness.
+
+        A batch has `images` and `labels`; `view`, a second view of each image, where the recipe says `views: 2`; and
+        `partner`, another image for each, where it has a `same_class_share`.
+        """
         raise NotImplementedError
 
     def forward(self, **inputs: Tensor) -> Step:
@@ -71,10 +108,26 @@ class Method(nn.Module):
         """The encoder that the tasks measure."""
         return self.encoder
 
+    @classmethod
+    def translate(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' released state in this method's own keys; those that it does not have are reported as unused.
+
+        By default a timm state dict of the encoder.
+        """
+        return {f"encoder.{name}": value for name, value in state.items()}
+
     @torch.no_grad()
     def pictures(self, step: Step, images: Tensor) -> dict[str, Tensor]:
-        """Named rows of (B, 3, H, W) images, in the normalised space of the input, that show what was learned."""
-        return {}
+        """Named rows of (B, 3, H, W) images, in the normalised space of the input, that show what was learned.
+
+        By default what was hidden.
+        """
+        if step.mask is None:
+            return {}
+        patches = self.encoder.patch_embed
+        pixels = patchify(images, patches.patch_size[0]).float()
+        masked = pixels.masked_fill(step.mask[..., None], 0.0)
+        return {"input": images, "masked": unpatchify(masked, patches.grid_size)}
 
 
 def build_options(kind: type, values: Mapping[str, Any], where: str) -> Any:

@@ -1,7 +1,5 @@
 """MAE against a slow rewrite from the paper's equations, patch by patch."""
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,29 +7,7 @@ from torch.nn import functional as F
 from pipeline.config import ConfigError
 from pipeline.nn.positions import sincos_table
 from tests.methods.conftest import build
-
-
-def layer_norm(x, weight, bias):
-    mean, variance = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
-    return (x - mean) / torch.sqrt(variance + 1e-6) * weight + bias
-
-
-def block(x, state, prefix, num_heads):
-    """One pre-norm Transformer block on (N, D) tokens of a single image, head by head."""
-    p = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    width = x.shape[1]
-    size = width // num_heads
-    y = layer_norm(x, p["norm1.weight"], p["norm1.bias"])
-    q, k, v = (y @ p["attn.qkv.weight"].T + p["attn.qkv.bias"]).split(width, dim=1)
-    heads = []
-    for head in range(num_heads):
-        part = slice(head * size, (head + 1) * size)
-        weights = torch.softmax(q[:, part] @ k[:, part].T / math.sqrt(size), dim=1)
-        heads.append(weights @ v[:, part])
-    x = x + torch.cat(heads, dim=1) @ p["attn.proj.weight"].T + p["attn.proj.bias"]
-    y = layer_norm(x, p["norm2.weight"], p["norm2.bias"]) @ p["mlp.fc1.weight"].T + p["mlp.fc1.bias"]
-    y = 0.5 * y * (1 + torch.erf(y / math.sqrt(2)))
-    return x + y @ p["mlp.fc2.weight"].T + p["mlp.fc2.bias"]
+from tests.methods.slow import block, layer_norm
 
 
 def slow_mae(method, images, noise):
@@ -145,3 +121,24 @@ def test_pictures_paste_visible_patches_and_undo_the_normalisation():
     assert torch.equal(rows["input"], images)
     hidden = F.interpolate(step.mask.reshape(2, 1, 4, 4).float(), scale_factor=4).bool().expand_as(images)
     assert rows["masked"][hidden].abs().max() == 0 and torch.equal(rows["masked"][~hidden], images[~hidden])
+
+
+@pytest.mark.parametrize("kind", ["block", "grid"])
+def test_other_masks_hide_the_same_share(kind):
+    """The loss is that of the same mask, whoever made it."""
+    method = build("mae", mask_kind=kind, mask_ratio=0.75)
+    images = torch.randn(3, 3, 16, 16)
+    inputs = method.inputs({"images": images}, lambda num: torch.rand(3, num))
+    step = method(**inputs)
+    assert (step.mask.sum(dim=1) == 12).all()
+    error = (step.prediction - step.target).square().mean(dim=2)
+    assert torch.allclose(step.loss, error[step.mask].mean())
+    if kind == "grid":
+        assert (~step.mask[0]).nonzero()[:, 0].tolist() == [0, 2, 8, 10]
+
+
+def test_a_kind_of_mask_that_there_is_not():
+    with pytest.raises(ConfigError, match=r"mask_kind is 'blocks'; available: \['uniform', 'block', 'grid'\]"):
+        build("mae", mask_kind="blocks")
+    with pytest.raises(ConfigError, match=r"mask_ratio is 0.6; grid-wise masks of 4 x 4 patches hide one of"):
+        build("mae", mask_kind="grid", mask_ratio=0.6)
