@@ -25,12 +25,14 @@ POOLS = {
 def pool(tokens: Tensor, feature: str) -> Tensor:
     """One vector per image from (B, 1 + L, D) tokens: the class token, or the mean of the patches.
 
+    The (B, D, h, w) map of a convolutional encoder is averaged, since that is all the class token it has.
+
     Raises:
         ConfigError: for another way of pooling.
     """
     if feature not in POOLS:
         raise ConfigError(f"feature is {feature!r}; available: {sorted(POOLS)}")
-    return POOLS[feature](tokens)
+    return tokens.mean(dim=(2, 3)) if tokens.ndim == 4 else POOLS[feature](tokens)
 
 
 def evaluation_set(folder: Path, split: str, settings: Mapping[str, Any]) -> Images:

@@ -20,9 +20,10 @@ from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.engine.fit import Plan, connect, fit
-from pipeline.engine.optim import TOKENS, param_groups
+from pipeline.engine.optim import TOKENS, layers_of, param_groups
 from pipeline.engine.schedules import warmup_cosine
-from pipeline.nn.encoders import load_encoder
+from pipeline.nn.beit import unshare_positions
+from pipeline.nn.encoders import is_transformer, load_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation_set, pool
 
@@ -31,7 +32,8 @@ class Classifier(BaseModel):
     """An encoder whose pooled, normalised patch tokens are classified.
 
     Args:
-        encoder: trained here, positions included; its final norm gives way to one after pooling.
+        encoder: trained here, positions included; a transformer's final norm gives way to one after pooling, and
+            positions that its blocks share become each block's own.
         num_classes: C.
         mixing: timm's arguments for mixup and cutmix; both at 0 leave the batch as it is.
         label_smoothing: share of the label's weight spread over all classes.
@@ -39,9 +41,11 @@ class Classifier(BaseModel):
 
     def __init__(self, encoder: nn.Module, num_classes: int, mixing: dict[str, float], label_smoothing: float) -> None:
         super().__init__()
-        encoder.norm = nn.Identity()
+        if is_transformer(encoder):
+            encoder.norm = nn.Identity()
+            unshare_positions(encoder)
         self.encoder = encoder.requires_grad_(True)
-        self.fc_norm = nn.LayerNorm(encoder.embed_dim, eps=1e-6)
+        self.fc_norm = nn.LayerNorm(encoder.embed_dim, eps=1e-6) if is_transformer(encoder) else nn.Identity()
         self.head = nn.Linear(encoder.embed_dim, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=2e-5)
         nn.init.zeros_(self.head.bias)
@@ -80,7 +84,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         settings["weight_decay"],
         layer_decay=settings["layer_decay"],
         no_decay=TOKENS,
-        num_layers=len(encoder.blocks),
+        **layers_of(encoder),
     )
     cost = fit(
         model,

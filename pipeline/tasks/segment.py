@@ -207,7 +207,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         settings["weight_decay"],
         layer_decay=settings["layer_decay"],
         no_decay=TOKENS,
-        num_layers=model.backbone.vit.num_blocks,
+        **model.backbone.layers,
     )
     cost = fit(
         model,

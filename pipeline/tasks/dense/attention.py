@@ -19,7 +19,7 @@ class MapAttention(nn.Module):
     """A timm attention that knows where its tokens lie.
 
     Args:
-        attention: whose weights are used.
+        attention: whose weights are used, a ViT's or a BEiT's.
         window_size: patches along a side of a window; None for attention over the whole map.
         relative: `none`; `bias`, a table of one number per head and displacement; or `decomposed`, products of the
             query with one learned vector per vertical and one per horizontal displacement.
@@ -44,7 +44,7 @@ class MapAttention(nn.Module):
         if relative == "bias":
             self.relative = RelativeBias(side, attention.num_heads, num_prefix)
         elif relative == "decomposed":
-            self.relative = DecomposedPositions(side, attention.head_dim)
+            self.relative = DecomposedPositions(side, attention.proj.in_features // attention.num_heads)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, T + h w, D) -> the same shape, for the grid (h, w)."""
@@ -56,12 +56,22 @@ class MapAttention(nn.Module):
 
     def _attend(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         part = self.attention
-        heads = (part.num_heads, part.head_dim)
-        q, k, v = (x.unflatten(-1, heads).transpose(1, 2) for x in part.qkv(tokens).chunk(3, dim=-1))  # (B, n, N, d)
-        q, k = part.q_norm(q), part.k_norm(k)
+        heads = (part.num_heads, part.proj.in_features // part.num_heads)
+        q, k, v = (x.unflatten(-1, heads).transpose(1, 2) for x in _qkv(part, tokens).chunk(3, dim=-1))  # (B, n, N, d)
+        if hasattr(part, "q_norm"):
+            q, k = part.q_norm(q), part.k_norm(k)
         bias = None if self.relative is None else self.relative(q, grid).to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=part.scale)
-        return part.proj_drop(part.proj(part.norm(out.transpose(1, 2).flatten(2))))
+        out = out.transpose(1, 2).flatten(2)
+        return part.proj_drop(part.proj(part.norm(out) if hasattr(part, "norm") else out))
+
+
+def _qkv(attention: nn.Module, tokens: Tensor) -> Tensor:
+    """Queries, keys and values of a ViT's attention, or of a BEiT's, which has no bias for keys."""
+    if getattr(attention, "q_bias", None) is None:
+        return attention.qkv(tokens)
+    bias = torch.cat([attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias])
+    return F.linear(tokens, attention.qkv.weight, bias)
 
 
 class RelativeBias(nn.Module):
@@ -73,6 +83,22 @@ class RelativeBias(nn.Module):
         self.side, self.num_prefix = side, num_prefix
         self.table = nn.Parameter(torch.zeros(num_heads, 2 * side - 1, 2 * side - 1))
         self.prefix = nn.Parameter(torch.zeros(num_heads, 3)) if num_prefix else None
+
+    @torch.no_grad()
+    def load(self, table: Tensor, grid: tuple[int, int]) -> None:
+        """Start from a BEiT's shared table, resized to this one's displacements.
+
+        Args:
+            table: (displacements + 3, n), the last three for class to patch, patch to class and class to class.
+            grid: rows and columns it was made for.
+        """
+        patches, prefix = table[:-3].T.unflatten(1, (2 * grid[0] - 1, 2 * grid[1] - 1)), table[-3:].T
+        if patches.shape != self.table.shape:
+            size = self.table.shape[1:]
+            patches = F.interpolate(patches[None], size=size, mode="bicubic", align_corners=True)[0]
+        self.table.copy_(patches)
+        if self.prefix is not None:
+            self.prefix.copy_(prefix)
 
     def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
         """(n, N, N), the same for all images. Displacements beyond the table take its border."""

@@ -4,13 +4,12 @@ Li et al. (ViTDet), arXiv:2203.16527, sec. 3; taps of several blocks as in Bao e
 B images, D width, P patch size, h = H / P and w = W / P patches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from timm.layers import LayerScale, resample_patch_embed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pipeline.config import ConfigError
@@ -38,7 +37,7 @@ class ViTOptions:
 
 
 class MapViT(nn.Module):
-    """The blocks of a timm ViT, giving maps.
+    """The blocks of a timm ViT or BEiT, giving maps.
 
     Args:
         encoder: pretrained; its weights are taken over and its final norm is left out, as in both papers.
@@ -47,9 +46,7 @@ class MapViT(nn.Module):
         image_size: side of a training image in pixels; sizes tables of relative positions, limits no input.
     """
 
-    def __init__(
-        self, encoder: VisionTransformer, options: ViTOptions, *, taps: Sequence[int], image_size: int
-    ) -> None:
+    def __init__(self, encoder: nn.Module, options: ViTOptions, *, taps: Sequence[int], image_size: int) -> None:
         super().__init__()
         depth = len(encoder.blocks)
         outside = [index for index in (*taps, *options.global_blocks) if not 0 <= index < depth]
@@ -64,20 +61,26 @@ class MapViT(nn.Module):
         self.num_prefix = encoder.num_prefix_tokens if options.class_token else 0
         first = 0 if self.num_prefix else encoder.num_prefix_tokens
         # Fixed in pretraining, trained here, as in the official fine-tuning code.
-        self.pos_embed = nn.Parameter(encoder.pos_embed.detach()[:, first:].clone())
+        table = encoder.pos_embed
+        self.pos_embed = None if table is None else nn.Parameter(table.detach()[:, first:].clone())
         self.cls_token = encoder.cls_token if self.num_prefix else None
-        self.reg_token = encoder.reg_token if self.num_prefix else None
+        self.reg_token = getattr(encoder, "reg_token", None) if self.num_prefix else None
+        self.norm_pre = getattr(encoder, "norm_pre", nn.Identity())
+        shared = getattr(encoder, "rel_pos_bias", None)
         self.blocks = encoder.blocks[: max(self.taps) + 1]
         for index, block in enumerate(self.blocks):
             whole = options.window_size is None or index in options.global_blocks
             block.attn = MapAttention(
                 block.attn,
                 window_size=None if whole else options.window_size,
-                relative=options.relative,
+                # What was learned about positions is not thrown away for something that starts from zero.
+                relative=options.relative if shared is None else "bias",
                 grid_size=-(-image_size // self.patch_size),
                 num_prefix=self.num_prefix,
             )
-            if options.layer_scale is not None:
+            if shared is not None:
+                block.attn.relative.load(shared.relative_position_bias_table, self.pretrained_grid)
+            if options.layer_scale is not None and shared is None:
                 block.ls1 = LayerScale(self.width, init_values=options.layer_scale)
                 block.ls2 = LayerScale(self.width, init_values=options.layer_scale)
 
@@ -96,11 +99,13 @@ class MapViT(nn.Module):
         grid = (patches.shape[-2], patches.shape[-1])
         tokens = patches.flatten(2).transpose(1, 2)
         prefix = [part.expand(len(tokens), -1, -1) for part in (self.cls_token, self.reg_token) if part is not None]
-        tokens = torch.cat([*prefix, tokens], dim=1) + self._positions(grid)
+        tokens = torch.cat([*prefix, tokens], dim=1)
+        tokens = self.norm_pre(tokens if self.pos_embed is None else tokens + self._positions(grid))
         maps: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
-            tokens = tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens), grid)))
-            tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+            first, second = _scales(block)
+            tokens = tokens + block.drop_path1(first(block.attn(block.norm1(tokens), grid)))
+            tokens = tokens + block.drop_path2(second(block.mlp(block.norm2(tokens))))
             if index in self.taps:
                 maps[index] = tokens[:, self.num_prefix :].transpose(1, 2).unflatten(2, grid)
         return [maps[index] for index in self.taps]
@@ -112,6 +117,13 @@ class MapViT(nn.Module):
         table = table.transpose(1, 2).unflatten(2, self.pretrained_grid)
         table = F.interpolate(table.float(), size=grid, mode="bicubic", align_corners=False)
         return torch.cat([prefix, table.flatten(2).transpose(1, 2).to(prefix.dtype)], dim=1)
+
+
+def _scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """What scales a block's two branches: a ViT's LayerScale modules, or a BEiT's parameters."""
+    if hasattr(block, "ls1"):
+        return block.ls1, block.ls2
+    return (lambda x: block.gamma_1 * x), (lambda x: block.gamma_2 * x)
 
 
 def _resample(proj: nn.Conv2d, side: int) -> nn.Conv2d:

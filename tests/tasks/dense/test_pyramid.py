@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.config import ConfigError
 from pipeline.engine.optim import param_groups
+from pipeline.nn.encoders import build_encoder
 from pipeline.tasks.dense.backbone import MapViT, ViTOptions
 from pipeline.tasks.dense.pyramid import Pyramid, PyramidOptions, pyramid
 
@@ -168,3 +169,52 @@ def test_mistakes_are_named() -> None:
         detection(encoder(), levels=replace(VITDET, taps=(1, 2)))
     with pytest.raises(ConfigError, match=r"strides \[3.5"):
         detection(encoder(14))
+
+
+def test_a_beit_as_a_backbone_is_the_same_function() -> None:
+    """The shared bias becomes each block's own; on the grid of pretraining nothing changes."""
+    torch.manual_seed(0)
+    beit = build_encoder("beit_micro", 24).eval()
+    nn.init.normal_(beit.rel_pos_bias.relative_position_bias_table)
+    images = torch.randn(2, 3, 24, 24)
+    with torch.no_grad():
+        expected = beit.forward_intermediates(images, indices=[1, 3], intermediates_only=True)
+        found = MapViT(beit, replace(PLAIN, class_token=True), taps=(1, 3), image_size=24).eval()(images)
+    for own, timms in zip(found, expected, strict=True):
+        assert torch.allclose(own, timms, atol=1e-5)
+
+
+def test_a_beit_goes_to_other_sizes() -> None:
+    torch.manual_seed(0)
+    beit = build_encoder("beit_micro", 16)
+    levels = PyramidOptions(scales=(2, 1), taps=None, channels=12, extra_levels=0)
+    module = pyramid(beit, PLAIN, levels, image_size=48, shrink=True)
+    assert module.vit.blocks[0].attn.relative.table.shape == (4, 23, 23)
+    module(torch.randn(1, 3, 40, 48))[0].sum().backward()
+    assert module.vit.blocks[0].attn.relative.table.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("channels", [None, 12])
+def test_a_resnet_gives_its_stages(channels: int | None) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder("resnet_micro", 16)
+    levels = PyramidOptions(scales=(2,), taps=[1, 2], channels=channels, extra_levels=1)
+    module = pyramid(encoder, PLAIN, levels, image_size=48, shrink=True)
+    assert module.strides == [2, 4, 8]
+    assert module.channels == ([48, 96, 96] if channels is None else [12, 12, 12])
+    maps = module(torch.randn(2, 3, 48, 40))
+    assert [level.shape[1:] for level in maps] == [
+        (width, 48 // stride, 40 // stride) for width, stride in zip(module.channels, module.strides, strict=True)
+    ]
+    groups = param_groups(module, 1.0, 0.0, layer_decay=0.5, **module.layers)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rates[id(encoder.conv1.weight)] == 0.5**5 and rates[id(encoder.layer4[0].conv1.weight)] == 0.5
+    with pytest.raises(ConfigError, match=r"taps is \[4\]; a ResNet has the stages 0 to 3"):
+        pyramid(encoder, PLAIN, replace(levels, taps=[4]), image_size=48, shrink=True)
+
+
+def test_resnet50_has_the_strides_of_the_paper() -> None:
+    with torch.device("meta"):
+        encoder = build_encoder("resnet50", 224)
+        module = pyramid(encoder, PLAIN, replace(VITDET, channels=256), image_size=1024, shrink=True)
+    assert module.strides == [4, 8, 16, 32, 64] and module.channels == [256] * 5
