@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over seeds and within one cell.
+"""How sure a number is: intervals over seeds and within one cell, and how sure it is that one method beats another.
 
 Student (1908) for the mean of n seeds; Wilson (1927) for a proportion counted on one test set. The two answer
 different questions (would another training agree? would another test set?), so an estimate carries its basis.
@@ -65,6 +65,37 @@ def wilson(proportion: float, count: int, confidence: float = 0.95) -> tuple[flo
     centre = (proportion + z * z / (2 * count)) / (1 + z * z / count)
     spread = z * math.sqrt(proportion * (1 - proportion) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
     return max(0.0, centre - spread), min(1.0, centre + spread)
+
+
+def probability_of_improvement(
+    scores: Sequence[Sequence[float]], others: Sequence[Sequence[float]], higher_is_better: Sequence[bool]
+) -> float:
+    """How likely one method is ahead of another on a task drawn at random, each at a seed drawn at random.
+
+    P(X > Y) of Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021,
+    arXiv:2108.13264: on each task the share of pairs of seeds in which X is ahead, ties counting one half
+    (Mann and Whitney's U over the number of pairs), averaged over tasks.
+
+    Args:
+        scores: of X, for each task the values of its seeds.
+        others: of Y, likewise; the two may have different numbers of seeds.
+        higher_is_better: for each task.
+
+    Returns:
+        A fraction between 0 and 1.
+
+    Raises:
+        ValueError: without a task, or where a task lacks the values of one of the two.
+    """
+    shares = []
+    for ours, theirs, higher in zip(scores, others, higher_is_better, strict=True):
+        if not ours or not theirs:
+            raise ValueError(f"received {len(ours)} and {len(theirs)} seeds of a task; expected at least one of each")
+        ahead = sum((x > y if higher else x < y) + (x == y) / 2 for x in ours for y in theirs)
+        shares.append(ahead / (len(ours) * len(theirs)))
+    if not shares:
+        raise ValueError("received no task; expected at least one that both were measured on")
+    return math.fsum(shares) / len(shares)
 
 
 def mean_ranks(columns: Sequence[Sequence[float | None]], higher_is_better: Sequence[bool]) -> list[float | None]:

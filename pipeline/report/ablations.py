@@ -1,7 +1,8 @@
 """Ablations: runs of one method that differ in a single setting.
 
 An ablation is nothing but runs, so it is found in what the runs were measured with, never in their names:
-whatever setting (mask ratio, target, teacher, ...) is all that tells some runs of a method apart is an axis.
+whatever setting (mask ratio, target, first teacher, number of stages, ...) is all that tells some runs of a
+method apart is an axis.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report import words
-from pipeline.report.grid import Grid, flatten
+from pipeline.report.grid import Grid
 from pipeline.report.results import INTERVALS, headline_metrics, measured
 from pipeline.report.table import Column, Entry, Table, word
+
+# Settings that are one choice: where a factor begins and where it ends.
+SPANS = {"options.curriculum": ("options.curriculum_start", "options.curriculum_end")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """One axis: the setting's dotted name and its (value, run) points, ordered by value."""
+    """One axis: the setting's dotted name and its (value, run) points.
+
+    Numbers stand in their order, words in that of the study, what is left open last.
+    """
 
     method: str
     setting: str
@@ -28,23 +35,25 @@ class Ablation:
 
     @property
     def name(self) -> str:
-        runs = "-".join(run for _, run in self.points)
-        return f"ablation-{self.method}-{self.setting.replace('.', '-').replace('_', '-')}-{runs}"
+        """Unique, since runs that differ in one setting are in one group of it: any of them tells which."""
+        return f"ablation-{self.method}-{self.setting.replace('.', '-').replace('_', '-')}-{self.points[0][1]}"
 
     @property
     def title(self) -> str:
-        return f"{words.setting(self.setting).capitalize()} of {self.method}"
+        return f"{words.method(self.method)}: {words.setting(self.setting)}"
 
     @property
     def is_numeric(self) -> bool:
-        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value, _ in self.points)
+        """Numbers, two at least, beside which a value may be left open."""
+        numbers = [is_number(value) for value, _ in self.points if value is not None]
+        return len(numbers) > 1 and all(numbers)
 
 
 def find_ablations(grid: Grid) -> list[Ablation]:
     """Every axis of a study, in the order of methods and settings."""
     by_method: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for name, run in grid.study.runs.items():
-        by_method[run.method][name] = {**flatten(grid.settings("pretrain", name)), "teacher": run.teacher}
+        by_method[run.method][name] = _joined(grid.traits[name])
     found = []
     for method, runs in by_method.items():
         for setting in sorted({key for settings in runs.values() for key in settings}):
@@ -53,19 +62,21 @@ def find_ablations(grid: Grid) -> list[Ablation]:
 
 
 def ablation_table(grid: Grid, ablation: Ablation) -> Table:
-    """One row per value of the setting, one column per headline metric."""
-    pairs = [(task, metric) for task in grid.study.tasks for metric in headline_metrics(grid, task)]
+    """One row per value of the setting, one column per headline metric of the tasks that any of its runs has."""
+    runs = {run for _, run in ablation.points}
+    tasks = [name for name, task in grid.study.tasks.items() if runs & set(task.runs)]
+    pairs = [(task, metric) for task in tasks for metric in headline_metrics(grid, task)]
     rows = []
     for value, run in ablation.points:
         estimates = [measured(grid, task, run, metric) for task, metric in pairs]
-        cell = Entry(text=str(value), value=value if ablation.is_numeric else str(value))
+        cell = Entry(text=words.value(value), value=value if ablation.is_numeric else words.value(value))
         rows.append((cell, word(run), *estimates))
     return Table(
         name=ablation.name,
         title=ablation.title,
-        caption=f"Runs of {ablation.method} that differ in nothing but {ablation.setting}. {INTERVALS}",
+        caption=f"Runs of {words.method(ablation.method)} that differ in nothing but {ablation.setting}. {INTERVALS}",
         columns=(
-            Column(key="value", title=words.setting(ablation.setting).capitalize(), numeric=ablation.is_numeric),
+            Column(key="value", title=words.sentence(words.setting(ablation.setting)), numeric=ablation.is_numeric),
             Column(key="run", title="Run"),
             *(
                 Column(key=f"{t}.{m}", title=f"{words.short_stage(t)} {words.metric(m)}", numeric=True)
@@ -74,6 +85,21 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
         ),
         rows=tuple(rows),
     )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting's value can be a place on an axis."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _joined(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's traits with the two ends of a span as one: `1 → -1`."""
+    joined = dict(traits)
+    for name, ends in SPANS.items():
+        if all(end in traits for end in ends):
+            start, end = (joined.pop(key) for key in ends)
+            joined[name] = f"{start:g} → {end:g}".replace("-", "−")
+    return joined
 
 
 def _axes(runs: Mapping[str, Mapping[str, Any]], setting: str) -> list[tuple[tuple[Any, str], ...]]:
@@ -89,6 +115,5 @@ def _axes(runs: Mapping[str, Mapping[str, Any]], setting: str) -> list[tuple[tup
     ]
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (0, float(value), "") if number else (1, 0.0, str(value))
+def _order(value: Any) -> tuple[int, float]:
+    return (0, float(value)) if is_number(value) else (2 if value is None else 1, 0.0)

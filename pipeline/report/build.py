@@ -27,6 +27,7 @@ from pipeline.report.results import cells_table, counts, leaderboard, records_ta
 from pipeline.report.table import FORMATS, Table, to_text
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
+MARKUP = 100_000  # bytes around the pictures: captions and links
 _SHORT = {
     "knn.top1": "k-NN",
     "linear_probe.top1": "Linear",
@@ -34,6 +35,7 @@ _SHORT = {
     "detect.box_ap": "Box AP",
     "detect.mask_ap": "Mask AP",
     "segment.miou": "mIoU",
+    "separability.r2_fainter": "R²",
     "mean_rank": "Rank",
 }
 
@@ -78,10 +80,9 @@ def build(study: Study) -> Path:
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
     }
-    for budget in (BUDGET, BUDGET // 3, BUDGET // 10):
-        page = render(pictures=group_pictures(find_pictures(grid, budget)), **content)
-        if len(page.encode()) < LIMIT:
-            break
+    rest = len(render(pictures=[], **content).encode())
+    budget = min(BUDGET, LIMIT - rest - MARKUP)
+    page = render(pictures=group_pictures(find_pictures(grid, budget)), **content)
 
     for part in ("tables", "figures"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -113,8 +114,9 @@ def headline(study: Study) -> str:
 
 
 def _narrow(table: Table) -> Table:
-    """The leaderboard for a terminal: no method, no small print, short titles."""
-    keep = [i for i, column in enumerate(table.columns) if column.key != "method"]
+    """The leaderboard for a terminal: runs, metrics and ranks, no small print, short titles."""
+    wide = ("method", "improvement", "pretrain_hours")
+    keep = [i for i, column in enumerate(table.columns) if column.key not in wide]
     columns = tuple(
         replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title)) for i in keep
     )

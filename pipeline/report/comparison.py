@@ -16,9 +16,9 @@ import yaml
 from pipeline.config import ConfigError
 from pipeline.report import words
 from pipeline.report.grid import Grid, flatten
-from pipeline.report.papers import Quote
+from pipeline.report.papers import MARKS, Quote
 from pipeline.report.results import INTERVALS, measured
-from pipeline.report.table import Column, Entry, Table, number, word
+from pipeline.report.table import Column, Entry, Table, number, slug, word
 
 COMPARISONS = Path("config/comparisons")
 SCALE = "paper"
@@ -30,9 +30,9 @@ _TONES = {"protocol differs": "differs", "not run": "missing"}
 class Comparison:
     """One declared comparison.
 
-    `run` selects the pretraining runs by their settings; `quote` selects one reported number by its fields;
-    `protocol` lists, by stage, the settings without which the two are not comparable; `tolerance` is in the
-    metric's unit and `because` says where it comes from.
+    `run` selects the pretraining runs by their traits (settings, `teacher` and `stages`: see `Grid.traits`);
+    `quote` selects one reported number by its fields; `protocol` lists, by stage, the settings without which the
+    two are not comparable; `tolerance` is in the metric's unit and `because` says where it comes from.
     """
 
     run: Mapping[str, Any]
@@ -105,7 +105,7 @@ def comparison_tables(grid: Grid, method: str, quotes: list[Quote]) -> list[Tabl
             reasons.setdefault(comparison.quote.place, {})[reason] = None
     return [
         Table(
-            name="compared-" + "-".join(place.lower().split()),
+            name=f"compared-{slug(place)}",
             title=f"Against {place}",
             caption=f"Tolerances were declared in {COMPARISONS}/{method}.yaml before the runs. {INTERVALS}",
             columns=(
@@ -128,7 +128,7 @@ def comparison_tables(grid: Grid, method: str, quotes: list[Quote]) -> list[Tabl
 
 def _row(grid: Grid, run: str, comparison: Comparison) -> tuple[Entry, ...]:
     task, quote = comparison.task, comparison.quote
-    entry = measured(grid, task, run, comparison.metric, digits=2)
+    entry = measured(grid, task, run, comparison.metric, fine=True)
     estimate = grid.estimate(task, run, comparison.metric) if grid.select(task, run) else None
     status = "done" if estimate else "failed" if grid.select(task, run, "failed") else "not run"
     contrast = differences(grid, run, comparison) if estimate else []
@@ -139,7 +139,7 @@ def _row(grid: Grid, run: str, comparison: Comparison) -> tuple[Entry, ...]:
         word(run),
         word(_label(comparison)),
         entry,
-        Entry(text=f"{quote.value:g}", value=quote.value, tone="quoted"),
+        Entry(text=f"{quote.value:g}", value=quote.value, note=MARKS.get(quote.kind, ""), tone="quoted"),
         word(quote.source, tone="quoted"),
         Entry(text=f"{difference:+.2f}".replace("-", "−"), value=difference) if comparable else word(None),
         number(comparison.tolerance, "{:g}"),
@@ -160,7 +160,7 @@ def _runs(grid: Grid, method: str, comparison: Comparison) -> list[str]:
     """The runs of a method whose settings are those that the comparison is about."""
     found = []
     for name, run in grid.study.runs.items():
-        flat = flatten(grid.settings("pretrain", name)) if run.method == method else {}
+        flat = grid.traits[name] if run.method == method else {}
         applies = comparison.task in grid.study.tasks and name in grid.study.tasks[comparison.task].runs
         if flat and applies and all(flat.get(key) == value for key, value in comparison.run.items()):
             found.append(name)

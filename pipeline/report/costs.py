@@ -69,6 +69,11 @@ def device_hours(outcomes: Sequence[Outcome]) -> float:
     return sum((cost.get("seconds") or 0.0) * (cost.get("num_devices") or 1) for cost in costs) / 3600
 
 
+def images_per_second(outcomes: Sequence[Outcome]) -> float | None:
+    """Throughput over all devices of a cell, the mean over cells, or None where none was measured."""
+    return _mean([outcome.manifest.get("cost", {}) for outcome in outcomes], "images_per_second")
+
+
 def duration(hours: float) -> str:
     """Hours as people say them: `42 s`, `3.5 min`, `1,234 h`."""
     if hours < 1 / 60:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pipeline.report import words
 from pipeline.report.grid import Grid
+from pipeline.report.table import slug
 
 LOG = "files/log.jsonl"
 NUM_POINTS = 160  # more than a small panel can show
+MOST = 16  # runs of a study that each have a panel of their own and share one in each task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +63,36 @@ def thin(steps: Sequence[float], losses: Sequence[float], count: int = NUM_POINT
 
 
 def loss_panels(grid: Grid) -> list[Panel]:
-    """A panel for each pretraining run, as objectives differ, and one for each task, where they do not."""
+    """A panel for each pretraining run, as objectives differ, and one for each task, where they do not.
+
+    Of a study of many runs a panel holds those of one method, in pretraining of one model, with fewer points.
+    """
     panels = []
+    many = len(grid.study.runs) > MOST
     for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
-        curves = _curves(grid, stage)
-        if stage == "pretrain":
-            for run in dict.fromkeys(curve.run for curve in curves):
-                chosen = tuple(curve for curve in curves if curve.run == run)
-                title = f"Pretraining of {run}"
-                panels.append(Panel(name=f"loss-pretrain-{run}", title=title, caption=_caption(title), curves=chosen))
-        elif curves:
-            title = words.stage(stage)
-            panels.append(Panel(name=f"loss-{stage}", title=title, caption=_caption(title), curves=curves))
+        groups: dict[str, list[Curve]] = {}
+        for curve in _curves(grid, stage, NUM_POINTS // 2 if many else NUM_POINTS):
+            groups.setdefault(_group(grid, stage, curve.run, many), []).append(curve)
+        for group, curves in groups.items():
+            title = f"{words.stage(stage)} of {group}" if group else words.stage(stage)
+            name = "-".join(part for part in ("loss", stage, slug(group)) if part)
+            panels.append(Panel(name=name, title=title, caption=_caption(title), curves=tuple(curves)))
     return panels
 
 
-def _curves(grid: Grid, stage: str) -> tuple[Curve, ...]:
+def _group(grid: Grid, stage: str, run: str, many: bool) -> str:
+    """What the panel of a curve is of, beside its stage."""
+    if many:
+        method = words.method(grid.study.runs[run].method)
+        return f"{method} ({grid.traits[run].get('model')})" if stage == "pretrain" else method
+    return run if stage == "pretrain" else ""
+
+
+def _curves(grid: Grid, stage: str, count: int) -> tuple[Curve, ...]:
     found = []
     for outcome in grid.select(stage, status="done"):
         path = outcome.artefact(LOG)
-        steps, losses = thin(*read_log(path)) if path else ([], [])
+        steps, losses = thin(*read_log(path), count) if path else ([], [])
         if len(steps) > 1:
             found.append(Curve(run=outcome.run, seed=outcome.seed, steps=tuple(steps), losses=tuple(losses)))
     return tuple(found)

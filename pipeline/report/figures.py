@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -19,15 +20,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from pipeline.report import words
-from pipeline.report.ablations import Ablation
+from pipeline.report.ablations import Ablation, is_number
 from pipeline.report.curves import Panel
 from pipeline.report.grid import Grid
-from pipeline.report.results import headline_metrics
+from pipeline.report.results import digits, headline_metrics, unit
 from pipeline.statistics import Estimate
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+FEW = 10  # runs that a legend names in one column
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
+_ALPHAS = {"seeds": 0.9, "cell": 0.45}  # an interval within one cell is drawn lighter than one over seeds
+_WHISKERS: Any = {"fmt": "none", "capsize": 3, "color": _INK, "linewidth": 1}
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unmask",
@@ -58,14 +62,19 @@ def loss_figure(panel: Panel, runs: Sequence[str]) -> str:
             axes.plot(curve.steps, curve.losses, color=color, linestyle=dash, label=label)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
-        if len({curve.run for curve in panel.curves}) > 1:
-            axes.legend(handlelength=1.6, labelspacing=0.3)
+        count = len({curve.run for curve in panel.curves})
+        if count > 1:
+            small: Any = {"ncols": 2, "fontsize": 5.5} if count > FEW else {}
+            axes.legend(handlelength=1.6, labelspacing=0.3, **small)
 
     return _svg(draw, panel.name, panel.caption)
 
 
 def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Name → (caption, SVG), one panel for each headline metric that was measured at two values or more."""
+    """Name → (caption, SVG), one panel for each headline metric that was measured at two values or more.
+
+    Numbers are an axis with a line over it, on which what is left open is a level; words are bars.
+    """
     figures = {}
     for task in grid.study.tasks:
         for metric in headline_metrics(grid, task):
@@ -74,10 +83,15 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
             if len(points) > 1:
                 label = f"{words.short_stage(task)} {words.metric(metric)}"
                 name = f"{ablation.name}-{task}-{metric}".replace("_", "-")
-                gaps = [str(value) for value, estimate in found if estimate is None]
-                caption = f"{label} by {words.setting(ablation.setting)}; bars are 95 % intervals, where known"
+                gaps = [words.value(value) for value, estimate in found if estimate is None]
+                caption = f"{label} by {words.setting(ablation.setting)}; whiskers are 95 % intervals, where known"
+                caption += "" if ablation.is_numeric else "; the axis need not begin at zero"
                 caption += f"; no value at {', '.join(gaps)}." if gaps else "."
-                figures[name] = (caption, _ablation(ablation, label, points, name, caption))
+                scale = f", {unit(grid, task, metric)}" if unit(grid, task, metric) else ""
+                draw = _line if ablation.is_numeric else _bars
+                setting = words.setting(ablation.setting)
+                panel = draw(points, setting, label + scale, digits(grid, task, metric))
+                figures[name] = (caption, _svg(panel, name, caption))
     return figures
 
 
@@ -87,36 +101,64 @@ def style(run: str, runs: Sequence[str]) -> tuple[str, Any]:
     return PALETTE[index % len(PALETTE)], DASHES[index // len(PALETTE) % len(DASHES)]
 
 
-def _ablation(ablation: Ablation, label: str, points: Sequence[tuple[Any, Estimate]], name: str, caption: str) -> str:
-    def draw(axes: Axes) -> None:
-        xs = [value for value, _ in points] if ablation.is_numeric else list(range(len(points)))
-        for basis in ("seeds", "cell"):  # an interval within one cell is drawn lighter than one over seeds
-            chosen = [(x, e) for x, (_, e) in zip(xs, points, strict=True) if e.basis == basis]
-            if chosen:
-                spans = [[e.mean - e.low for _, e in chosen], [e.high - e.mean for _, e in chosen]]  # type: ignore[operator]
-                axes.errorbar(
-                    [x for x, _ in chosen],
-                    [e.mean for _, e in chosen],
-                    yerr=spans,
-                    fmt="none",
-                    capsize=3,
-                    color=PALETTE[0],
-                    alpha=0.9 if basis == "seeds" else 0.45,
-                    linewidth=1,
-                )
-        axes.plot(
-            xs,
-            [e.mean for _, e in points],
-            "o" + ("-" if ablation.is_numeric else ""),
-            color=PALETTE[0],
-            ms=4.5,
-        )
-        axes.set_xticks(xs, [str(value) for value, _ in points])
-        axes.margins(x=0.15)
-        axes.set_xlabel(words.setting(ablation.setting))
-        axes.set_ylabel(f"{label}, %")
+def _line(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digits: int) -> Callable[[Axes], None]:
+    """Estimates over numbers; one that belongs to no number is a level across the panel."""
+    placed = [(float(value), estimate) for value, estimate in points if is_number(value)]
+    xs = [x for x, _ in placed]
 
-    return _svg(draw, name, caption)
+    def draw(axes: Axes) -> None:
+        for x, estimate in placed:
+            if estimate.low is not None and estimate.high is not None:
+                axes.errorbar([x], [estimate.mean], yerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **_WHISKERS)
+        axes.plot(xs, [e.mean for _, e in placed], "o-", color=PALETTE[0], ms=4.5)
+        for value, estimate in points:
+            if not is_number(value):
+                axes.axhline(
+                    estimate.mean, color=PALETTE[1], linestyle=DASHES[1], linewidth=1, label=words.value(value)
+                )
+                axes.legend()
+        if xs and min(xs) > 0 and max(xs) >= 8 * min(xs):
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        axes.minorticks_off()
+        axes.margins(x=0.15)
+        axes.set_xlabel(setting)
+        axes.set_ylabel(label)
+
+    return draw
+
+
+def _bars(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digits: int) -> Callable[[Axes], None]:
+    """Estimates of words, the first on top, each bar with its value."""
+    names, estimates = [words.value(value) for value, _ in points], [estimate for _, estimate in points]
+    lows = [e.mean if e.low is None else e.low for e in estimates]
+    highs = [e.mean if e.high is None else e.high for e in estimates]
+    span = (max(highs) - min(lows)) or 1.0
+
+    def draw(axes: Axes) -> None:
+        places = range(len(points))
+        axes.barh(places, [e.mean for e in estimates], height=0.55, color=PALETTE[0], alpha=0.75)
+        for place, estimate, high in zip(places, estimates, highs, strict=True):
+            if estimate.low is not None and estimate.high is not None:
+                axes.errorbar(
+                    [estimate.mean], [place], xerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **_WHISKERS
+                )
+            axes.text(high + 0.04 * span, place, f"{estimate.mean:.{digits}f}", va="center", fontsize=8)
+        least = min(lows) - 0.6 * span
+        axes.set_xlim(0 if min(lows) >= 0 > least else least, max(highs) + 0.45 * span)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_ylabel(setting)
+        axes.set_xlabel(label)
+
+    return draw
+
+
+def _span(estimate: Estimate) -> list[list[float]]:
+    """How far an interval reaches below and above its mean."""
+    assert estimate.low is not None and estimate.high is not None
+    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
 
 
 def _svg(draw: Callable[[Axes], None], name: str, caption: str) -> str:
@@ -133,13 +175,24 @@ def _svg(draw: Callable[[Axes], None], name: str, caption: str) -> str:
 
 
 def _tidy(svg: str, name: str, caption: str) -> str:
-    """One `<svg>` element that many can share a page with: own ids, the page's colour and font, a title."""
+    """One `<svg>` element that many can share a page with: own ids, the page's colour and font, a title, few bytes."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'font: ([\d.]+)px [^;"]*', r"font: \1px system-ui, sans-serif", svg)
+    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>f{sha256(name.encode()).hexdigest()[:8]}-", svg)
+    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)  # the root's
+    svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{2,}", _rounded, tag[0]), svg)  # texts stay as they are
+    svg = re.sub(r"(?<=\d)\s+L(?=\s)", "", svg)  # after the first point of a path a line is understood
     svg = svg.replace(_INK, "currentColor")
-    svg = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg xmlns="http://www.w3.org/2000/svg" '
-                 rf'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="\1" role="img">'
-                 rf"<title>{escape(caption)}</title>", svg)  # fmt: skip
-    return re.sub(r">\s+<", "><", svg).strip() + "\n"
+    root = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    more = f'role="img" font-family="system-ui, sans-serif"><title>{escape(caption)}</title>'
+    svg = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{root} {found[1]} {more}", svg)
+    return re.sub(r"\s+", " ", re.sub(r">\s+<", "><", svg)).strip() + "\n"
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """A tenth of a point for places; small numbers are widths and shades, which need two decimals."""
+    value = float(number[0])
+    return f"{value:.{2 if abs(value) < 2 else 1}f}"

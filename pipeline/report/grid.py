@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ class Grid:
         """What a run was measured with; where nothing was measured, what the study asks for."""
         done = self.select(stage, run, "done")
         return dict(done[0].manifest["settings"]) if done else self.study.settings(stage, run)
+
+    @cached_property
+    def traits(self) -> dict[str, dict[str, Any]]:
+        """All that tells pretraining runs apart, by run: settings by dotted name, `teacher` and `stages`.
+
+        A run that learns from one of its own method and model is a further stage of the same bootstrapping: `stages`
+        counts them, and `teacher` is the one that the first of them learned from.
+        """
+        settings = {run: self.settings("pretrain", run) for run in self.study.runs}
+        kinds = {run: (self.study.runs[run].method, own.get("model")) for run, own in settings.items()}
+        found = {}
+        for run, own in settings.items():
+            teacher, stages = self.study.runs[run].teacher, 1
+            while teacher is not None and kinds[teacher] == kinds[run]:
+                teacher, stages = self.study.runs[teacher].teacher, stages + 1
+            found[run] = {**flatten(own), "teacher": teacher, "stages": stages}
+        return found
 
     def metrics(self, stage: str) -> list[Mapping[str, Any]]:
         """The metrics that any cell of a stage reports, in the order of its records."""

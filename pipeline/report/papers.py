@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from pipeline.config import ConfigError
-from pipeline.report.table import Column, Entry, Table, word
+from pipeline.report.table import Column, Entry, Table, slug, word
 
 PAPERS = Path("config/papers")
 KINDS = {
@@ -24,6 +24,9 @@ KINDS = {
     "third_party": "measured by others or in a later work",
     "second_hand": "quoted from a source that was not read",
 }
+
+# What a number carries with it wherever it is shown, if it is not its authors' word.
+MARKS = {"third_party": "third party", "second_hand": "second hand"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +82,9 @@ def find_quotes(methods: Iterable[str]) -> dict[str, list[Quote]]:
 
 
 def quote_tables(method: str, quotes: Iterable[Quote]) -> list[Table]:
-    """One table per place in the literature, in the order of the file."""
+    """One table per place in the literature, in the order of the file; what is not the authors' word comes last."""
     groups: dict[tuple[str, str], list[Quote]] = {}
-    for quote in quotes:
+    for quote in sorted(quotes, key=lambda quote: quote.kind in MARKS):
         groups.setdefault((quote.place, quote.kind), []).append(quote)
     return [_table(method, place, kind, group) for (place, kind), group in groups.items()]
 
@@ -112,9 +115,9 @@ def _table(method: str, place: str, kind: str, quotes: list[Quote]) -> Table:
         ("source", "Source"),
     )
     return Table(
-        name=f"quoted-{method}-{kind}-{re.sub('[^a-z0-9]+', '-', place.lower()).strip('-')}",
+        name=f"quoted-{method}-{kind}-{slug(place)}",
         title=place,
-        caption=f"Quoted: {KINDS[kind]}.",
+        caption=f"Quoted{', ' + MARKS[kind] if kind in MARKS else ''}: {KINDS[kind]}.",
         columns=tuple(Column(key=k, title=title, numeric=k == "value") for k, title in columns),
         rows=tuple(tuple(_entry(quote, key) for key, _ in columns) for quote in quotes),
     )
@@ -123,7 +126,8 @@ def _table(method: str, place: str, kind: str, quotes: list[Quote]) -> Table:
 def _entry(quote: Quote, key: str) -> Entry:
     value = getattr(quote, key)
     if key == "value":
-        return Entry(text=f"{value:g}" + ("" if quote.higher_is_better else " ↓"), value=value, tone="quoted")
+        text = f"{value:g}" + ("" if quote.higher_is_better else " ↓")
+        return Entry(text=text, value=value, note=MARKS.get(quote.kind, ""), tone="quoted")
     if key == "pretrain_epochs" and value is not None:
         return Entry(text=f"{value:g}", value=value)
     return word(value)

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from pipeline.report import words
 from pipeline.report.grid import Grid, Outcome
 
-BUDGET = 2_500_000  # bytes of all pictures together, so that the page stays below 5 MB
+BUDGET = 2_500_000  # bytes of all pictures together at most
 SMALL = 120_000  # bytes up to which a picture is inlined untouched
-LADDER = ((1400, 85), (1100, 78), (800, 70), (600, 60))  # longest side and WebP quality, finest first
+# Longest side and WebP quality, finest first; a study of a hundred runs needs the last.
+LADDER = ((1400, 85), (1100, 78), (800, 70), (600, 60), (400, 50), (300, 45))
+SNAPSHOT = re.compile(r"snapshot-(\d+)\.png$")  # drawn at this step of the training
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture as the page holds it: `uri` is a data URI, `size` its width and height in pixels."""
+    """A picture as the page holds it: `uri` is a data URI, `size` its width and height in pixels.
+
+    `step` is that of the training at which it was drawn, None for pictures of the result.
+    """
 
     stage: str
     run: str
@@ -35,10 +42,14 @@ class Picture:
     caption: str
     uri: str
     size: tuple[int, int]
+    step: int | None = None
 
 
 def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
-    """The pictures of each run and stage, of its first seed that is done, in the study's order."""
+    """The pictures of each run and stage, of its first seed that is done, in the study's order.
+
+    What would not fit the budget however coarse is left out: all runs but the first of each method and model.
+    """
     chosen = []
     for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
         for run in grid.study.runs:
@@ -46,28 +57,65 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
                 pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in _listed(outcome))
                 chosen += [(outcome, path, caption) for path, caption in pairs if path is not None]
     encoded = _encode([path for _, path, _ in chosen], budget)
+    if sum(len(uri) for uri, _ in encoded) > budget:
+        first: dict[tuple[Any, ...], str] = {}
+        for outcome, _, _ in chosen:
+            first.setdefault(_kind(grid, outcome), outcome.run)
+        chosen = [entry for entry in chosen if first[_kind(grid, entry[0])] == entry[0].run]
+        encoded = _encode([path for _, path, _ in chosen], budget)
     return [
-        Picture(stage=o.stage, run=o.run, seed=o.seed, evidence=o.key, caption=caption, uri=uri, size=size)
-        for (o, _, caption), (uri, size) in zip(chosen, encoded, strict=True)
+        Picture(
+            stage=outcome.stage,
+            run=outcome.run,
+            seed=outcome.seed,
+            evidence=outcome.key,
+            caption=caption,
+            uri=uri,
+            size=size,
+            step=step(path),
+        )
+        for (outcome, path, caption), (uri, size) in zip(chosen, encoded, strict=True)
     ]
 
 
+def step(path: Path) -> int | None:
+    """The step in a snapshot's name: 125 for `snapshot-000125.png`."""
+    found = SNAPSHOT.search(path.name)
+    return int(found[1]) if found else None
+
+
 def group_pictures(pictures: Sequence[Picture]) -> list[tuple[str, list[Picture]]]:
-    """Pictures under the full name of their stage."""
-    stages = dict.fromkeys(picture.stage for picture in pictures)
-    return [(words.stage(stage), [picture for picture in pictures if picture.stage == stage]) for stage in stages]
+    """Pictures under the full name of their stage, and those of one run's training in the order of their steps."""
+    groups: dict[str, list[Picture]] = {}
+    for stage in dict.fromkeys(picture.stage for picture in pictures):
+        own = [picture for picture in pictures if picture.stage == stage]
+        groups[words.stage(stage)] = [picture for picture in own if picture.step is None]
+        for picture in sorted(own, key=lambda picture: picture.step or 0):
+            if picture.step is not None:
+                groups.setdefault(f"{picture.run}: masks over training", []).append(picture)
+    return [(title, group) for title, group in groups.items() if group]
 
 
 def _listed(outcome: Outcome) -> list[dict[str, str]]:
     return list(outcome.manifest.get("pictures") or [])
 
 
+def _kind(grid: Grid, outcome: Outcome) -> tuple[Any, ...]:
+    return outcome.stage, *(grid.traits[outcome.run].get(key) for key in ("method", "model"))
+
+
 def _encode(paths: Sequence[Path], budget: int) -> list[tuple[str, tuple[int, int]]]:
+    """Data URIs and sizes, as fine as the budget allows; a few of many pictures tell whether to try at all."""
+    found: list[tuple[str, tuple[int, int]]] = []
+    few = paths[:: 1 + len(paths) // 8]
     for side, quality in LADDER:
-        found = [_one(path, side, quality) for path in paths]
-        if sum(len(uri) for uri, _ in found) <= budget:
-            break
-    return found if paths else []
+        last = (side, quality) == LADDER[-1]
+        sample = sum(len(_one(path, side, quality)[0]) for path in few) if len(few) < len(paths) else 0
+        if sample * len(paths) <= budget * len(few) or last:
+            found = [_one(path, side, quality) for path in paths]
+            if sum(len(uri) for uri, _ in found) <= budget:
+                break
+    return found
 
 
 def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
@@ -77,7 +125,7 @@ def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
         if kind is None or len(content) > SMALL or side < LADDER[0][0]:
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
             stream = io.BytesIO()
-            image.convert("RGB").save(stream, "WEBP", quality=quality, method=6)
+            image.convert("RGB").save(stream, "WEBP", quality=quality)
             if kind is None or len(stream.getvalue()) < len(content):
                 content, kind, size = stream.getvalue(), "image/webp", image.size
     return f"data:{kind};base64,{base64.b64encode(content).decode()}", size

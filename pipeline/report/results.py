@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.report import words
-from pipeline.report.costs import device_hours, duration
+from pipeline.report.costs import device_hours, duration, images_per_second
 from pipeline.report.grid import Grid, Outcome
 from pipeline.report.table import Column, Entry, Table, number, select_best, word
-from pipeline.statistics import Estimate, mean_ranks
+from pipeline.statistics import Estimate, mean_ranks, probability_of_improvement
 
 INTERVALS = (
     "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), “[low, high]” within the one cell measured "
@@ -33,7 +34,17 @@ def higher_is_better(grid: Grid, stage: str, metric: str) -> bool:
     return next((bool(r["higher_is_better"]) for r in grid.metrics(stage) if r["metric"] == metric), True)
 
 
-def measured(grid: Grid, stage: str, run: str, metric: str, digits: int = 1) -> Entry:
+def unit(grid: Grid, stage: str, metric: str) -> str:
+    """The unit that the records state, such as `%`; empty for a plain number and where nothing was measured."""
+    return next((str(r.get("unit") or "") for r in grid.metrics(stage) if r["metric"] == metric), "")
+
+
+def digits(grid: Grid, stage: str, metric: str, fine: bool = False) -> int:
+    """Decimals of a metric: one for percentages and three for plain numbers, one more where each seed is told."""
+    return (1 if unit(grid, stage, metric) == "%" else 3) + fine
+
+
+def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) -> Entry:
     """The estimate of one metric, or a word for why there is none."""
     outcomes = grid.select(stage, run)
     done = [outcome for outcome in outcomes if outcome.record(metric) is not None]
@@ -42,42 +53,96 @@ def measured(grid: Grid, stage: str, run: str, metric: str, digits: int = 1) -> 
         return Entry(text="not in the study", tone="missing")
     found = grid.estimate(stage, run, metric)
     if found is None:
-        failed = any(outcome.status == "failed" for outcome in outcomes)
-        return Entry(text="failed" if failed else "not run", tone="failed" if failed else "missing", evidence=keys)
+        return _absent(grid, stage, run)
     note = f"n = {found.num_seeds}" + (f" of {len(outcomes)}" if len(done) < len(outcomes) else "")
-    return Entry(text=found.text(digits), value=found, note=note, evidence=keys)
+    return Entry(text=found.text(digits(grid, stage, metric, fine)), value=found, note=note, evidence=keys)
 
 
 def leaderboard(grid: Grid) -> Table:
-    """Runs × headline metrics, ordered by mean rank; the best of each column is marked."""
+    """Runs × headline metrics in the order of their mean ranks, with the odds against the next and what each cost.
+
+    The best of each column is marked. Ranks are over the tasks that all runs of the study have in common.
+    """
     study = grid.study
     pairs = [(task, metric) for task in study.tasks for metric in headline_metrics(grid, task)]
-    columns, directions, entries = [], [], []
+    shared = [task for task in study.tasks if set(study.tasks[task].runs) == set(study.runs)]
+    columns, entries, ranked, directions, plain = [], [], [], [], []
     for task, metric in pairs:
         higher = higher_is_better(grid, task, metric)
         column = [measured(grid, task, run, metric) for run in study.runs]
-        column = [replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)]
+        entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
         title = f"{words.short_stage(task)} {words.metric(metric)}{'' if higher else LOWER}"
         columns.append(Column(key=f"{task}.{metric}", title=title, numeric=True))
-        directions.append(higher)
-        entries.append(column)
-    values = [[e.value.mean if isinstance(e.value, Estimate) else None for e in column] for column in entries]
-    ranks = mean_ranks(values, directions) or [None] * len(study.runs)
+        if unit(grid, task, metric) != "%" and grid.metrics(task):
+            plain.append(words.metric(metric))
+        if task in shared or not shared:
+            ranked.append([e.value.mean if isinstance(e.value, Estimate) else None for e in column])
+            directions.append(higher)
+    ranks = mean_ranks(ranked, directions) or [None] * len(study.runs)
+    places = dict(zip(study.runs, ranks, strict=True))
+    order = sorted(study.runs, key=lambda run: (places[run] is None, places[run] or 0.0))
+    # Who has no rank has no place in the ranking.
+    following = {run: after for run, after in itertools.pairwise(order) if places[after] is not None}
+    index = {run: i for i, run in enumerate(study.runs)}
     rows = []
-    for i, (name, run) in enumerate(study.runs.items()):
-        rank = number(ranks[i], "{:.1f}")
-        rows.append((word(name), word(run.method), *(column[i] for column in entries), rank))
-    rows.sort(key=lambda row: (row[-1].value is None, row[-1].value or 0.0))
-    first = (Column(key="run", title="Run"), Column(key="method", title="Method"))
-    last = Column(key="mean_rank", title="Mean rank", numeric=True)
+    for run in order:
+        after, done = following.get(run), grid.select("pretrain", run, "done")
+        hours, rate = device_hours(done), images_per_second(done)
+        speed = "" if rate is None else f"{rate:,.0f} images/s"
+        rows.append(
+            (
+                word(run),
+                Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
+                *(column[index[run]] for column in entries),
+                number(places[run], "{:.1f}"),
+                improvement(grid, run, after) if after else word(None),
+                Entry(text=duration(hours), value=hours, note=speed) if done else _absent(grid, "pretrain", run),
+            )
+        )
+    scale = f"in %, {', '.join(plain)} as a plain number" if plain else "in %"
+    over = f"the tasks that all runs have ({', '.join(map(words.short_stage, shared))})" if shared else "all columns"
     return Table(
         name="leaderboard",
         title="Leaderboard",
-        caption=f"Every run under the same protocols, in %; the best of a column is bold. {INTERVALS}",
-        columns=(*first, *columns, last),
+        caption=f"Every run under the same protocols, {scale}; the best of a column is bold. {INTERVALS}",
+        columns=(
+            Column(key="run", title="Run"),
+            Column(key="method", title="Method"),
+            *columns,
+            Column(key="mean_rank", title="Mean rank", numeric=True),
+            Column(key="improvement", title="P(better than next)", numeric=True),
+            Column(key="pretrain_hours", title="Pretraining time", numeric=True),
+        ),
         rows=tuple(rows),
-        notes=("The mean rank averages the places over all columns; a run that lacks one has none.",),
+        notes=(
+            f"The mean rank averages the places over {over}; a run that lacks one of them has none.",
+            "P(better than next) is the probability of improvement (Agarwal et al. 2021) over the run in the next row: "
+            "on each task that both were measured on, by its first metric, the share of pairs of seeds in which the "
+            "run is ahead, ties counting one half, averaged over tasks. On a task with one seed of each that is 0, ½ "
+            "or 1, however close the two are.",
+            "Pretraining time is seconds × devices over all its seeds; that of a teacher stands in the teacher’s row.",
+        ),
     )
+
+
+def improvement(grid: Grid, run: str, other: str) -> Entry:
+    """The probability of improvement of one run over another, with the tasks and pairs of seeds behind it."""
+    ours, theirs, directions, keys = [], [], [], []
+    for task in grid.study.tasks:
+        metric = headline_metrics(grid, task)[0]
+        found = [_values(grid, task, name, metric) for name in (run, other)]
+        if all(found):
+            ours.append(list(found[0].values()))
+            theirs.append(list(found[1].values()))
+            directions.append(higher_is_better(grid, task, metric))
+            keys += [key for values in found for key in values]
+    if not ours:
+        return Entry(text="no task in common", tone="missing")
+    counts = [len(x) * len(y) for x, y in zip(ours, theirs, strict=True)]
+    behind = _count(sum(counts), "pair") if max(counts) > 1 else "one seed"
+    note = f"{_count(len(counts), 'task')}, {behind}"
+    chance = probability_of_improvement(ours, theirs, directions)
+    return Entry(text=f"{chance:.2f}", value=chance, note=note, evidence=tuple(keys))
 
 
 def task_table(grid: Grid, task: str) -> Table:
@@ -89,18 +154,19 @@ def task_table(grid: Grid, task: str) -> Table:
         higher = higher_is_better(grid, task, metric)
         column = [_with_seeds(grid, task, run, metric) for run in runs]
         entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
-        columns.append(Column(key=metric, title=f"{words.metric(metric)}, %{'' if higher else LOWER}", numeric=True))
+        scale = unit(grid, task, metric)
+        title = words.metric(metric) + (f", {scale}" if scale else "") + ("" if higher else LOWER)
+        columns.append(Column(key=metric, title=title, numeric=True))
     rows = []
     for i, run in enumerate(runs):
         done = grid.select(task, run, "done")
-        speeds = [o.manifest["cost"]["images_per_second"] for o in done if o.manifest["cost"].get("images_per_second")]
         hours = device_hours(done)
         rows.append(
             (
                 word(run),
                 *(column[i] for column in entries),
                 Entry(text=duration(hours), value=hours) if done else word(None),
-                number(sum(speeds) / len(speeds) if speeds else None, "{:,.0f}"),
+                number(images_per_second(done), "{:,.0f}"),
             )
         )
     return Table(
@@ -180,16 +246,36 @@ def cells_table(grid: Grid) -> Table:
     )
 
 
+def _values(grid: Grid, task: str, run: str, metric: str) -> dict[str, float]:
+    """What each cell that is done measured, by its key."""
+    records = {outcome.key: outcome.record(metric) for outcome in grid.select(task, run, "done")}
+    return {key: float(record["value"]) for key, record in records.items() if record is not None}
+
+
+def _absent(grid: Grid, stage: str, run: str) -> Entry:
+    """The word for cells of which none is done."""
+    failed = tuple(outcome.key for outcome in grid.select(stage, run, "failed"))
+    keys = failed or tuple(outcome.key for outcome in grid.select(stage, run))
+    return Entry(text="failed" if failed else "not run", tone="failed" if failed else "missing", evidence=keys)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _with_seeds(grid: Grid, task: str, run: str, metric: str) -> Entry:
     """An estimate whose small print lists each seed's value, or its status."""
-    entry = measured(grid, task, run, metric, digits=2)
+    entry = measured(grid, task, run, metric, fine=True)
     outcomes = grid.select(task, run)
     if len(outcomes) < 2 or not entry.note:
         return entry
     told = []
     for outcome in outcomes:
         record = outcome.record(metric)
-        told.append(f"seed {outcome.seed} {outcome.status}" if record is None else f"{float(record['value']):.2f}")
+        places = digits(grid, task, metric, fine=True)
+        told.append(
+            f"seed {outcome.seed} {outcome.status}" if record is None else f"{float(record['value']):.{places}f}"
+        )
     return replace(entry, note=f"{entry.note}: {', '.join(told)}")
 
 

@@ -35,6 +35,8 @@ _LATEX = {
     "−": r"$-$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "²": r"$^2$",
     "≥": r"$\geq$",
     "–": "--",
     "…": r"\ldots{}",
@@ -198,6 +200,11 @@ def to_text(table: Table) -> str:
 
 
 FORMATS = {"csv": to_csv, "md": to_markdown, "tex": to_latex, "json": to_json}
+
+
+def slug(text: str) -> str:
+    """A text as part of a file's name and of an anchor: `liuxingbin/dbot README.md` as `liuxingbin-dbot-readme-md`."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def latex(text: str) -> str:

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import ConfigError, _flatten
-from pipeline.report.comparison import comparison_tables, load_comparisons, verdict
+from pipeline.config import ConfigError, _flatten, load_study
+from pipeline.report.comparison import _runs, comparison_tables, differences, load_comparisons, verdict
 from pipeline.report.grid import read_grid
 from pipeline.report.papers import load_quotes
 
-from .made import fill, make_study
+from .made import COMPARISONS, fill, make_run, make_study, publish, with_runs
 
 ROOT = Path(__file__).parents[2]
+OWN = sorted(path.stem for path in (ROOT / "config/comparisons").glob("*.yaml"))
+CHAIN = ((1, "random"), (2, "mae-1"), (3, "mae-2"))
 
 
 @pytest.mark.parametrize(
@@ -86,12 +88,59 @@ def test_a_declaration_must_name_one_number(root, change, complaint):
         load_comparisons("mae", load_quotes("config/papers/mae.yaml"))
 
 
-def test_the_projects_own_declarations_name_settings_that_exist(monkeypatch):
+def test_a_chain_is_chosen_by_its_stages_and_first_teacher(root):
+    runs = [make_run("random", "random"), *(make_run(f"mae-{i}", "mae", teacher=t) for i, t in CHAIN)]
+    study = with_runs(make_study(scale="paper"), *runs)
+    declared = {**COMPARISONS[0], "run": {"teacher": "random", "stages": 2}}
+    (root / "config/comparisons/mae.yaml").write_text(yaml.safe_dump({"comparisons": [declared]}))
+    for name in study.runs:
+        publish(study, "knn", name, 0)
+    _, rows = rows_of(study)
+    assert list(rows) == [("mae-2", "k-NN top-1")]
+
+
+def test_a_second_hand_number_is_marked_beside_a_measurement(root):
+    path = root / "config/papers/mae.yaml"
+    path.write_text(path.read_text().replace("kind: paper", "kind: second_hand", 1))
+    study = make_study(scale="paper")
+    fill(study)
+    _, rows = rows_of(study)
+    assert rows["mae", "k-NN top-1"]["reported"].note == "second hand"
+    assert rows["mae", "Fine-tuning top-1"]["reported"].note == ""
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_the_projects_own_declarations_name_settings_that_exist(method, monkeypatch):
     monkeypatch.chdir(ROOT)
-    comparisons = load_comparisons("mae", load_quotes("config/papers/mae.yaml"))
-    assert len(comparisons) >= 12
+    comparisons = load_comparisons(method, load_quotes(f"config/papers/{method}.yaml"))
+    assert comparisons
     for comparison in comparisons:
         for stage, settings in [*comparison.protocol.items(), ("pretrain", comparison.run)]:
-            path = ROOT / ("config/recipes/mae.yaml" if stage == "pretrain" else f"config/tasks/{stage}.yaml")
-            known = _flatten(yaml.safe_load(path.read_text())["paper"])
-            assert set(settings) <= set(known), f"{path} lacks {sorted(set(settings) - set(known))}"
+            path = ROOT / (f"config/recipes/{method}.yaml" if stage == "pretrain" else f"config/tasks/{stage}.yaml")
+            known = {*_flatten(yaml.safe_load(path.read_text())["paper"]), "teacher", "stages"}
+            assert set(settings) <= known, f"{path} lacks {sorted(set(settings) - known)}"
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_each_of_the_projects_own_declarations_is_about_one_run_of_the_paper_study(method, monkeypatch):
+    """What no run reproduces is a number merely quoted; what two reproduce was not told apart."""
+    monkeypatch.chdir(ROOT)
+    grid = read_grid(load_study("config/paper.yaml"))
+    for comparison in load_comparisons(method, load_quotes(f"config/papers/{method}.yaml")):
+        assert len(_runs(grid, method, comparison)) == 1, f"{comparison.task} of {comparison.run}"
+
+
+def test_the_paper_studys_runs_keep_to_what_their_papers_do(monkeypatch):
+    """Differences to a paper's protocol are declared ones: MAE's pyramid, and MixMask's probe."""
+    monkeypatch.chdir(ROOT)
+    grid = read_grid(load_study("config/paper.yaml"))
+    found = set()
+    for method in OWN:
+        for comparison in load_comparisons(method, load_quotes(f"config/papers/{method}.yaml")):
+            (run,) = _runs(grid, method, comparison)
+            found |= {(method, text.partition(":")[0]) for text in differences(grid, run, comparison)}
+    assert found == {
+        ("mae", "detect pyramid.taps"),
+        ("mixmask", "linear_probe batch_size"),
+        ("mixmask", "linear_probe duration"),
+    }

@@ -5,9 +5,11 @@ import re
 
 import pytest
 
-from pipeline.report.curves import loss_panels, read_log, thin
+from pipeline.report.curves import MOST, NUM_POINTS, loss_panels, read_log, thin
 from pipeline.report.figures import loss_figure, style
 from pipeline.report.grid import read_grid
+
+from .made import make_run, make_study, publish, with_runs
 
 
 def test_torn_and_foreign_lines_are_passed_over(tmp_path):
@@ -30,6 +32,24 @@ def test_each_pretraining_has_its_panel_and_tasks_share_theirs(study):
     assert "loss-knn" not in panels
     assert [(c.run, c.seed) for c in panels["loss-pretrain-mae"].curves] == [("mae", 0), ("mae", 1)]
     assert [c.run for c in panels["loss-detect"].curves] == ["supervised", "mae", "mae-r50", "mae-r90"]
+
+
+def test_many_runs_share_panels_by_method(root):
+    names = [f"mae-{i}" for i in range(MOST)]
+    study = with_runs(make_study(), *(make_run(name, "mae") for name in names), make_run("sup", "supervised"))
+    for name in ("mae-0", "mae-3", "sup"):
+        publish(study, "pretrain", name, 0)
+        publish(study, "finetune", name, 0)
+    panels = {panel.name: panel for panel in loss_panels(read_grid(study))}
+    assert list(panels) == [
+        "loss-pretrain-mae-vit-micro",
+        "loss-pretrain-supervised-vit-micro",
+        "loss-finetune-mae",
+        "loss-finetune-supervised",
+    ]
+    assert [curve.run for curve in panels["loss-finetune-mae"].curves] == ["mae-0", "mae-3"]
+    assert panels["loss-finetune-mae"].title == "Fine-tuning of MAE"
+    assert len(panels["loss-finetune-mae"].curves[0].steps) == NUM_POINTS // 2
 
 
 def test_a_log_that_changed_since_is_not_drawn(study):

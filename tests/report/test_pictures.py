@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline import manifest
+from pipeline.report.build import build
 from pipeline.report.grid import read_grid
-from pipeline.report.pictures import find_pictures
+from pipeline.report.pictures import find_pictures, group_pictures
 
 from .made import make_study, publish
 
@@ -47,5 +48,37 @@ def test_large_pictures_are_scaled_into_the_budget(study):
         assert max(image.size) < 1600
 
 
+def test_what_cannot_fit_is_left_to_the_first_run_of_each_kind(study, monkeypatch):
+    shown = [(picture.stage, picture.run) for picture in find_pictures(read_grid(study), budget=1)]
+    assert shown == [
+        ("pretrain", "mae"), ("detect", "supervised"), ("detect", "mae"),
+        ("segment", "random"), ("segment", "supervised"), ("segment", "mae"),
+    ]  # fmt: skip
+    assert build(study).read_text().count("<img ") == 11
+    monkeypatch.setattr("pipeline.report.build.LIMIT", 1)
+    assert build(study).read_text().count("<img ") == 6
+
+
 def test_a_study_without_pictures_has_none(root):
     assert find_pictures(read_grid(make_study())) == []
+
+
+def test_snapshots_stand_apart_in_the_order_of_their_steps(study):
+    whole = publish(study, "pretrain", "mae", 0)
+    folder = study.folder("pretrain", "mae", 0)
+    steps = (1000000, 0, 125)
+    for step in steps:
+        path = f"files/snapshot-{step:06d}.png"
+        Image.new("RGB", (8, 8), (step % 255, 0, 0)).save(folder / path)
+        whole["artefacts"][path] = {"sha256": manifest.sha256(folder / path), "bytes": 1}
+        whole["pictures"].append({"path": path, "caption": f"step {step} of 1000000: masks"})
+    manifest.write_atomic(folder / "manifest.json", json.dumps(whole).encode())
+    groups = dict(group_pictures(find_pictures(read_grid(study))))
+    assert list(groups)[:2] == ["Pretraining", "mae: masks over training"]
+    assert [picture.step for picture in groups["mae: masks over training"]] == [0, 125, 1000000]
+    assert [picture.run for picture in groups["Pretraining"]] == ["mae", "mae-r50", "mae-r90"]
+    page = build(study).read_text()
+    at = [
+        page.index(text) for text in (">Pretraining</h3>", "mae: masks over training</h3>", "step 0 of", "step 125 of")
+    ]
+    assert at == sorted(at)

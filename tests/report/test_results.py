@@ -1,0 +1,119 @@
+"""The leaderboard: who is ahead of whom and how surely, what it cost, and numbers that are no percentages."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.config import Task
+from pipeline.report.ablations import find_ablations
+from pipeline.report.figures import ablation_figures
+from pipeline.report.grid import read_grid
+from pipeline.report.results import improvement, leaderboard, task_table
+from pipeline.report.table import to_csv
+
+from .made import make_run, make_study, publish, with_runs
+
+
+def rows_of(table):
+    keys = [column.key for column in table.columns]
+    return {row[0].text: dict(zip(keys, row, strict=True)) for row in table.rows}
+
+
+def record(metric, value, unit="%", higher=True):
+    return {"metric": metric, "value": value, "unit": unit, "higher_is_better": higher, "count": 50, "interval": None}
+
+
+def test_each_run_is_held_against_the_next_one_down(study):
+    """On k-NN supervised wins 2 of 4 pairs and ties one; it is ahead of the next on all the others."""
+    for run, values in {"supervised": (50.0, 52.0), "mae-r90": (51.0, 50.0)}.items():
+        for seed, value in enumerate(values):
+            publish(study, "knn", run, seed, records=[record("top1", value)])
+    table = leaderboard(read_grid(study))
+    rows = rows_of(table)
+    assert list(rows) == ["mae", "supervised", "mae-r90", "random", "mae-r50"]
+    assert rows["supervised"]["improvement"].value == pytest.approx((2.5 / 4 + 4) / 5)
+    assert rows["supervised"]["improvement"].text == "0.93"
+    assert rows["supervised"]["improvement"].note == "5 tasks, 11 pairs"  # two tasks of 2 × 2 seeds, three of one
+    assert rows["mae"]["improvement"].value == 1.0
+    assert set(rows["mae"]["improvement"].evidence) >= {"knn/mae-0", "knn/mae-1", "segment/supervised-0"}
+    for run in ("mae-r90", "random", "mae-r50"):  # the last of the ranking, and those that have no place in it
+        assert rows[run]["improvement"].value is None
+
+
+def test_a_lower_value_is_an_improvement_where_lower_is_better(study):
+    for run in study.runs:
+        publish(study, "finetune", run, 0, records=[record("top1", 2.0, higher=False)])
+    for value, ahead in ((1.0, 5), (2.0, 4.5), (3.0, 4)):
+        publish(study, "finetune", "mae", 0, records=[record("top1", value, higher=False)])
+        assert improvement(read_grid(study), "mae", "supervised").value == pytest.approx(ahead / 5)
+
+
+def test_an_improvement_says_what_little_it_rests_on(root):
+    study = with_runs(make_study(), make_run("mae", "mae"), make_run("random", "random"))
+    assert improvement(read_grid(study), "mae", "random").text == "no task in common"
+    publish(study, "knn", "mae", 0)
+    publish(study, "finetune", "random", 0)
+    assert improvement(read_grid(study), "mae", "random").text == "no task in common"
+    publish(study, "knn", "random", 1)
+    found = improvement(read_grid(study), "mae", "random")
+    assert (found.text, found.note) == ("1.00", "1 task, one seed")
+
+
+def test_runs_are_ranked_by_the_tasks_that_all_of_them_have(study):
+    tasks = {**study.tasks, "detect": replace(study.tasks["detect"], runs=("mae", "mae-r50")),
+             "segment": replace(study.tasks["segment"], runs=("mae", "random"))}  # fmt: skip
+    rows = rows_of(leaderboard(read_grid(replace(study, tasks=tasks))))
+    assert [rows[run]["mean_rank"].value for run in ("mae", "mae-r50", "supervised", "mae-r90", "random")] == [
+        1.0, 2.0, 3.0, 4.0, 5.0
+    ]  # fmt: skip
+    assert rows["supervised"]["detect.box_ap"].text == "not in the study"
+
+
+def test_pretraining_has_its_price_or_a_word_for_why_not(study, root):
+    rows = rows_of(leaderboard(read_grid(study)))
+    assert rows["mae"]["pretrain_hours"].value == pytest.approx(2 * 61.25 / 3600)
+    assert (rows["mae"]["pretrain_hours"].text, rows["mae"]["pretrain_hours"].note) == ("2.0 min", "1,960 images/s")
+    other = replace(make_study(), name="other")
+    assert rows_of(leaderboard(read_grid(other)))["mae"]["pretrain_hours"].text == "not run"
+
+
+@pytest.fixture
+def separable(study):
+    """The made-up study with i-MAE's task, whose numbers are no percentages, measured on two runs of three."""
+    (study.path.parent / "tasks/separability.yaml").write_text("version: 1\ndemo: {data: images}\n")
+    task = Task(name="separability", seeds=(0, 1), runs=("mae", "mae-r50", "mae-r90"), changes={})
+    study = replace(study, tasks={**study.tasks, "separability": task})
+    for run, value in {"mae": 0.41237, "mae-r50": -0.25}.items():
+        for seed in (0, 1):
+            found = [record("r2_fainter", value + 0.01 * seed, ""), record("r2_stronger", 0.9, ""),
+                     record("agreement_k5", 61.23)]  # fmt: skip
+            publish(study, "separability", run, seed, records=found)
+    return study
+
+
+def test_plain_numbers_have_no_percent_sign_and_enough_decimals(separable):
+    grid = read_grid(separable)
+    table = leaderboard(grid)
+    rows = rows_of(table)
+    assert rows["mae"]["separability.r2_fainter"].text == "0.417 ± 0.064"
+    assert rows["mae"]["knn.top1"].text == "61.9 ± 10.8"
+    assert rows["mae-r90"]["separability.r2_fainter"].text == "not run"
+    assert "in %, R² fainter as a plain number" in table.caption
+    own = task_table(grid, "separability")
+    assert [column.title for column in own.columns[1:4]] == ["R² fainter", "R² stronger", "agreement k = 5, %"]
+    assert rows_of(own)["mae"]["r2_fainter"].note == "n = 2: 0.4124, 0.4224"
+    assert rows_of(own)["mae"]["agreement_k5"].text.startswith("61.23 ±")
+    assert "0.41737" in to_csv(table)
+
+
+def test_a_panel_of_plain_numbers_has_no_percent_sign(separable):
+    grid = read_grid(separable)
+    (ablation,) = find_ablations(grid)
+    figures = ablation_figures(grid, ablation)
+    plain = next(svg for name, (_, svg) in figures.items() if "separability" in name)
+    assert ">Separability R² fainter<" in plain
+    assert "%" not in plain.split("</title>")[1]
+    assert any(">k-NN top-1, %<" in svg for _, svg in figures.values())
+    words = replace(ablation, points=tuple((f"at {value}", run) for value, run in ablation.points))
+    bars = next(svg for name, (_, svg) in ablation_figures(grid, words).items() if "separability" in name)
+    assert ">0.417<" in bars and ">-0.245<" in bars, "places are rounded, texts are not"
