@@ -17,9 +17,9 @@ import torch
 from benchmarks.plain_mae import PlainMAE
 from pipeline.config import load_study
 from pipeline.engine.objective import Objective
-from pipeline.engine.optim import param_groups
-from pipeline.engine.pretrain import build_method
+from pipeline.engine.optim import build_optimizer
 from pipeline.engine.runner import Precision
+from pipeline.methods import build_method
 from pipeline.methods.base import Context
 
 
@@ -34,10 +34,8 @@ def computes_bf16() -> bool:
 def ours(batch: int, precision: str) -> Callable[[], float]:
     """A closure that takes one step as `fit` takes it and returns its loss."""
     settings = load_study("config/paper.yaml").settings("pretrain", "mae-b")
-    model = Objective(build_method(settings, Context(num_classes=1000, num_steps=1)), seed=0)
-    train = settings["train"]
-    groups = param_groups(model, 1e-4, train["weight_decay"])
-    wrapper = Precision(torch.optim.AdamW(groups, lr=1e-4, betas=tuple(train["betas"])), 1, precision)
+    model = Objective(build_method(settings, Context(num_classes=1000, num_steps=1, batch_size=batch)), seed=0)
+    wrapper = Precision(build_optimizer(model, 1e-4, settings["train"]), 1, precision)
     data = {
         "images": torch.randn(batch, 3, 224, 224),
         "labels": torch.zeros(batch, dtype=torch.int64),

@@ -1,0 +1,100 @@
+"""What a training step of each method costs beside MAE's, against what its arithmetic says.
+
+    python -m benchmarks.method_steps [--steps 3] [--batch 8] [--methods dbot clmae]
+
+Each method stands for itself with the first run of the paper study that trains it, in float32, with a teacher as it is
+initialised. Expected is the ratio of floating-point operations, counted on a real step, teacher included; measured is
+the median ratio of step times, where each step of a method is followed by one of MAE's. A ratio of the two above 1 is
+time that goes elsewhere than into matrix products and convolutions, or into less efficient ones.
+"""
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.config import available_methods, load_study
+from pipeline.engine.objective import Objective
+from pipeline.engine.optim import build_optimizer
+from pipeline.engine.runner import Precision
+from pipeline.methods import build_method, load_method
+from pipeline.methods.base import Context, Method
+from pipeline.nn.encoders import build_encoder
+
+
+class Fresh:
+    """A teacher as MAE ViT-B is initialised."""
+
+    def encoder(self, grid: tuple[int, int]) -> nn.Module:
+        return build_encoder("vit_base", (16 * grid[0], 16 * grid[1])).eval().requires_grad_(False)
+
+    def whole(self) -> Method:
+        settings = load_study("config/paper.yaml").settings("pretrain", "mae-b")
+        return build_method(settings, Context(num_classes=1000, num_steps=1, batch_size=1)).eval().requires_grad_(False)
+
+
+class Steps:
+    """One method's training steps on made-up images."""
+
+    def __init__(self, name: str, batch: int) -> None:
+        study = load_study("config/paper.yaml")
+        run = next(run for run in study.runs.values() if run.method == name and run.weights is None)
+        settings = study.settings("pretrain", run.name)
+        context = Context(num_classes=1000, num_steps=1000, batch_size=batch, teacher=Fresh())
+        self.model = Objective(build_method(settings, context), seed=0)
+        self.model.train()
+        self.run, self.encoder = run.name, settings["model"]
+        self.wrapper = Precision(build_optimizer(self.model, 1e-5, settings["train"]), 1, "float32")
+        images = torch.randn(3, batch, 3, 224, 224)
+        self.data: dict[str, Any] = dict(zip(("images", "view", "partner"), images, strict=True)) | {
+            "labels": torch.zeros(batch, dtype=torch.int64),
+            "epoch": torch.zeros(batch, dtype=torch.int64),
+            "index": torch.arange(batch),
+        }
+
+    def seconds(self) -> float:
+        started = time.perf_counter()
+        self.model.train_step(dict(self.data), self.wrapper)
+        self.model.after_step()
+        return time.perf_counter() - started
+
+    def flops(self) -> int:
+        count = FlopCounterMode(display=False)
+        with count:
+            self.model(**self.data, mode="loss")["loss"].backward()
+        self.model.zero_grad(set_to_none=True)
+        return count.get_total_flops()
+
+
+def main() -> None:
+    trained = [name for name in available_methods() if load_method(name).trains and name not in ("mae", "supervised")]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.method_steps",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, default=3, help="timed steps of each, after one that is not counted")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--methods", nargs="*", choices=trained, default=trained)
+    arguments = parser.parse_args()
+    mae = Steps("mae", arguments.batch)
+    mae.seconds()
+    operations = mae.flops()
+    print(f"MAE {mae.encoder}, batch {arguments.batch}, {torch.get_num_threads()} threads: "
+          f"{operations / arguments.batch / 1e9:.1f} GFLOP an image")  # fmt: skip
+    print(f"{'method':>12} {'run':>14} {'encoder':>10} {'expected':>9} {'measured':>9} {'measured / expected':>20}")
+    for name in arguments.methods:
+        method = Steps(name, arguments.batch)
+        method.seconds()
+        expected = method.flops() / operations
+        measured = statistics.median(method.seconds() / mae.seconds() for _ in range(arguments.steps))
+        row = f"{name:>12} {method.run:>14} {method.encoder:>10} {expected:9.2f} {measured:9.2f}"
+        print(f"{row} {measured / expected:20.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
