@@ -10,8 +10,9 @@ the same map fitted to partners that were shuffled, and the fainter map held aga
 class. Where the method has branches of its own for the two images, they take the map's place here, and their distance
 from the teacher's latents is measured too.
 
-Departures: the paper's formulas are published in no code and could not be read; these are working definitions. Features
-are normalised without learned parameters so that encoders compare.
+Departures: the paper's formulas are published in no code and could not be read; these are working definitions.
+Features are normalised without learned parameters so that encoders compare, and each place's mean is taken off: two
+tokens of one place resemble each other whatever they show.
 """
 
 import json
@@ -63,10 +64,12 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     images = evaluation_set(cell.data, "val", settings)
     num_pairs = min(settings["num_pairs"], len(images))
     pairs, noise = draw_pairs(len(images), num_pairs, encoder.patch_embed.num_patches, cell.seed)
+    places = uniform_mask(noise, settings["mask_ratio"]).visible
     branches = trained_branches(cell, settings["image_size"])
     by_share = []
     for share in settings["shares"]:
         found = features(encoder, images, pairs, noise, share, settings, branches)
+        found = {name: without_places(value, places) for name, value in found.items()}
         blend, alone = found["blend"], [found[side] for side in SIDES]
         measures: dict[str, Any] = {"share": share}
         for side, own, other in zip(SIDES, alone, alone[::-1], strict=True):
@@ -135,6 +138,20 @@ def features(
         for name, value in found.items():
             parts.setdefault(name, []).append(value.float().cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def without_places(tokens: Tensor, places: Tensor) -> Tensor:
+    """Tokens less the mean of their place, which the pairs that maps are fitted to tell.
+
+    Args:
+        tokens: (N, K, D).
+        places: (N, K), the patch that each token is of.
+    """
+    fit = slice(0, round(FIT * len(tokens)))
+    known = places[fit].flatten()
+    count = torch.bincount(known, minlength=int(places.max()) + 1).clamp(min=1)
+    sums = torch.zeros(len(count), tokens.shape[2]).index_add_(0, known, tokens[fit].flatten(0, 1))
+    return tokens - (sums / count[:, None])[places]
 
 
 def separate(

@@ -16,6 +16,7 @@ from pipeline.tasks.separability import (
     plot,
     records,
     separate,
+    without_places,
 )
 
 PENALTIES = [1e-6, 1e-2, 1.0]
@@ -112,3 +113,15 @@ def test_records_are_means_over_shares(tmp_path):
     json.dumps(by_share)
     plot(by_share, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_what_every_image_shows_at_a_place_is_taken_off():
+    """A feature that is the place alone leaves nothing; what differs between images stays."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.rand(400, 9, generator=generator).argsort(dim=1)[:, :4]
+    table, content = torch.randn(9, 6, generator=generator), 0.1 * torch.randn(400, 4, 6, generator=generator)
+    assert without_places(table[places], places).abs().max() < 1e-5
+    left = without_places(table[places] + content, places)
+    assert (left - content).abs().max() < 0.05
+    by_hand = (table[places] + content)[:180][places[:180] == 3].mean(dim=0)
+    assert torch.allclose((table[places] + content - left)[places == 3][0], by_hand, atol=1e-6)
