@@ -156,15 +156,16 @@ class IMAE(Method):
 
     @torch.no_grad()
     def pictures(self, step: Step, images: Tensor) -> dict[str, Tensor]:
-        """The blend, what of it was visible, and each image beside its reconstruction with nothing pasted in."""
+        """The blend, what of it was visible, and each image above its reconstruction around the visible patches."""
         grid = self.encoder.patch_embed.grid_size
         seen = patchify(step.seen, self.patch_size).float()
-        rows = {"mixture": seen, "masked": seen.masked_fill(step.mask[..., None], 0.0)}
+        hidden = step.mask[..., None]
+        rows = {"mixture": seen, "masked": seen.masked_fill(hidden, 0.0)}
         size = seen.shape[2]
         for index, name in enumerate(("fainter", "stronger")[: len(self.branches)]):
             part = slice(index * size, (index + 1) * size)
             rows[f"{name} image"] = step.target[..., part]
-            rows[f"{name} reconstruction"] = step.prediction[..., part].float()
+            rows[f"{name} reconstruction"] = torch.where(hidden, step.prediction[..., part].float(), seen)
         return {name: unpatchify(row, grid) for name, row in rows.items()}
 
     @classmethod

@@ -93,9 +93,9 @@ def leaderboard(grid: Grid) -> Table:
             (
                 word(run),
                 Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
-                *(column[index[run]] for column in entries),
                 number(places[run], "{:.1f}"),
                 improvement(grid, run, after) if after else word(None),
+                *(column[index[run]] for column in entries),
                 Entry(text=duration(hours), value=hours, note=speed) if done else _absent(grid, "pretrain", run),
             )
         )
@@ -108,9 +108,9 @@ def leaderboard(grid: Grid) -> Table:
         columns=(
             Column(key="run", title="Run"),
             Column(key="method", title="Method"),
-            *columns,
             Column(key="mean_rank", title="Mean rank", numeric=True),
             Column(key="improvement", title="P(better than next)", numeric=True),
+            *columns,
             Column(key="pretrain_hours", title="Pretraining time", numeric=True),
         ),
         rows=tuple(rows),

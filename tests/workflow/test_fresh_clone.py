@@ -113,8 +113,9 @@ def load_cells(root: Path):
     """The nodes of the graph, by an independent count."""
     raw = yaml.safe_load((root / "config/demo.yaml").read_text())
     yield from raw["data"]
-    yield from ((run, seed) for run in raw["runs"] for seed in raw["seeds"])
+    seeds = {run: set(entry.get("seeds", raw["seeds"])) for run, entry in raw["runs"].items()}
+    yield from ((run, seed) for run in seeds for seed in seeds[run])
     for task in raw["tasks"].values():
-        yield from ((run, seed) for run in task.get("runs", raw["runs"]) for seed in task["seeds"])
+        yield from ((run, seed) for run in task.get("runs", seeds) for seed in seeds[run] & set(task["seeds"]))
     if "report" in yaml.safe_load((root / "dvc.yaml").read_text())["stages"]:
         yield "report"
