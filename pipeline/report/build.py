@@ -23,8 +23,8 @@ from pipeline.report.page import render
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
 from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
-from pipeline.report.results import cells_table, counts, leaderboard, records_table, task_table
-from pipeline.report.table import FORMATS, Table, to_text
+from pipeline.report.results import ABSENT, cells_table, counts, leaderboard, records_table, task_table
+from pipeline.report.table import FORMATS, Entry, Table, to_text
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
 MARKUP = 100_000  # bytes around the pictures: captions and links
@@ -120,8 +120,12 @@ def _narrow(table: Table) -> Table:
     columns = tuple(
         replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title)) for i in keep
     )
-    rows = tuple(tuple(replace(row[i], note="") for i in keep) for row in table.rows)
+    rows = tuple(tuple(_brief(row[i]) for i in keep) for row in table.rows)
     return replace(table, columns=columns, rows=rows)
+
+
+def _brief(entry: Entry) -> Entry:
+    return replace(entry, note="", text="–" if entry.text == ABSENT else entry.text)
 
 
 def _manifest(grid: Grid, folder: Path) -> str:

@@ -19,6 +19,7 @@ INTERVALS = (
 
 
 LOWER = " (lower is better)"
+ABSENT = "not in the study"
 
 
 def headline_metrics(grid: Grid, stage: str) -> list[str]:
@@ -50,7 +51,7 @@ def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) 
     done = [outcome for outcome in outcomes if outcome.record(metric) is not None]
     keys = tuple(outcome.key for outcome in outcomes)
     if not outcomes:
-        return Entry(text="not in the study", tone="missing")
+        return Entry(text=ABSENT, tone="missing")
     found = grid.estimate(stage, run, metric)
     if found is None:
         return _absent(grid, stage, run)

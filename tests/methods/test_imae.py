@@ -140,9 +140,12 @@ def test_pictures_show_both_images_apart():
     images, partner, noise = inputs()
     step = method(images, partner, noise, torch.tensor(0.3))
     rows = method.pictures(step._replace(prediction=step.target), images)
-    assert torch.allclose(rows["fainter reconstruction"], images, atol=1e-6)
-    assert torch.allclose(rows["stronger reconstruction"], partner, atol=1e-6)
-    assert torch.allclose(rows["mixture"], 0.3 * images + 0.7 * partner, atol=1e-6)
+    mixture = 0.3 * images + 0.7 * partner
+    assert torch.allclose(rows["mixture"], mixture, atol=1e-6)
+    hidden = step.mask.view(-1, 1, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    for name, image in (("fainter", images), ("stronger", partner)):
+        expected = torch.where(hidden, image, mixture)  # what was seen is pasted in
+        assert torch.allclose(rows[f"{name} reconstruction"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

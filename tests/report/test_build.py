@@ -157,7 +157,7 @@ def test_the_headline_fits_a_terminal(study):
     lines = headline(study).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "Study made (demo scale): 43 done, 1 failed, 1 not run of 45 cells"
-    assert re.match(r"mae +61\.9 ± 10\.8 ", lines[4])
+    assert re.match(r"mae +1\.0 +61\.9 ± 10\.8 ", lines[4])
 
 
 def test_the_report_never_imports_torch():

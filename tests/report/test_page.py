@@ -112,7 +112,7 @@ def test_headings_work_from_the_keyboard(page):
 
 
 def test_a_number_opens_the_manifests_behind_it(page, built):
-    page.click("#table-leaderboard tbody tr:first-child td:nth-child(3) a")
+    page.click("#table-leaderboard tbody tr:first-child td:nth-child(5) a")
     dialog = page.locator("dialog[open]")
     assert dialog.locator("details").count() == 2
     assert dialog.locator("details").first.evaluate("block => block.open")
