@@ -37,7 +37,10 @@ format: setup ## put code and workflow into their format
 	ruff format .
 	snakefmt Snakefile
 
-bench: setup ## throughput against a plain reference
+# The C library would give the memory of each step back and fault it in again: up to a third of a step, and noisy.
+bench: export MALLOC_MMAP_MAX_ = 0
+bench: export MALLOC_TRIM_THRESHOLD_ = 100000000000
+bench: setup ## throughput against a plain reference, and each method's step against its arithmetic
 	python -m benchmarks
 
 report: setup ## rebuild a study's report from its records: make report STUDY=demo

@@ -42,7 +42,7 @@ def ours(batch: int, precision: str) -> Callable[[], float]:
         "epoch": torch.zeros(batch, dtype=torch.int64),
         "index": torch.arange(batch),
     }
-    return lambda: float(model.train_step(dict(data), wrapper)["loss"])
+    return lambda: float(model.train_step(dict(data), wrapper)["loss"].detach())
 
 
 def plain(batch: int) -> Callable[[], float]:

@@ -7,6 +7,7 @@ those of torchvision, and so are its keys.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ def build(size: Mapping[str, Any], image_size: tuple[int, int], drop_path: float
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
         encoder.maxpool = nn.Identity()
     encoder.embed_dim = encoder.num_features
-    return encoder
+    return encoder.to(memory_format=torch.channels_last)  # a fifth to a quarter faster; feature maps follow the kernels
 
 
 def fit_positions(state: dict[str, Tensor], encoder: ResNet) -> dict[str, Tensor]:
