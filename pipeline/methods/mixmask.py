@@ -98,7 +98,7 @@ class MixMask(Method):
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         num = num_draws(self.options.mask_kind, self.options.grid_size)
-        draws = draw(num + 6)  # the first sample's decide for the batch, the last of each order the partners
+        draws = draw(num + 5)  # the first sample's decide for the batch, the last of each order the partners
         return {"images": batch["images"], "view": batch["view"], "noise": draws[0], "order": draws[:, -1]}
 
     def forward(self, images: Tensor, view: Tensor, noise: Tensor, order: Tensor) -> Step:
@@ -106,8 +106,8 @@ class MixMask(Method):
 
         Args:
             images, view: (B, 3, H, W) each, normalised; queries and keys.
-            noise: (`num_draws` + 6,) uniform draws for the batch's mask, and those of Un-Mix.
-            order: (B,) uniform draws that rank the images as partners, with Un-Mix; otherwise the last is the first's.
+            noise: (`num_draws` + 5,) uniform draws: the batch's mask, four of Un-Mix, and the first of `order`.
+            order: (B,) uniform draws that rank the images as partners, with Un-Mix; otherwise they are reversed.
 
         Returns:
             loss (); seen (B, 3, H, W), the mixed view.
@@ -120,11 +120,11 @@ class MixMask(Method):
         parts = {"clean": loss}
         mixed = None
         if options.unmix:
-            blended, weight = unmix(images, noise[-5:])
+            blended, weight = unmix(images, noise[-5:-1])
             parts["unmix"] = self.mixed(blended, weight, positions.flip(0), targets)
             loss = loss + parts["unmix"]
         if options.fill != "none":
-            own = filling_mask(noise[:-6], options.mask_kind, options.grid_size, options.own_share)
+            own = filling_mask(noise[:-5], options.mask_kind, options.grid_size, options.own_share)
             own = enlarge(own, *images.shape[-2:])
             filling = images[partner] if options.fill == "partner" else torch.zeros_like(images)
             mixed = torch.where(own, images, filling)
@@ -219,7 +219,7 @@ def unmix(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         images: (B, 3, H, W).
-        draws: (5,) uniform: share, which kind, centre, and one unused.
+        draws: (4,) uniform: share, which kind, centre.
 
     Returns:
         (B, 3, H, W), and the share of each image that is its own, ().

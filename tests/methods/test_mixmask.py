@@ -15,7 +15,7 @@ from tests.masking.test_blockwise import slow_mask
 from tests.methods import recipe
 from tests.methods.conftest import Taught, build, context
 
-NUM = num_draws("block", 4) + 6
+NUM = num_draws("block", 4) + 5
 
 
 def inputs(count=6):
@@ -90,7 +90,7 @@ def slow_mixmask(method, images, view, noise, order):
 
     reversed_ = [count - 1 - i for i in range(count)]
     if options.unmix:
-        loss += add(*slow_unmix(images, noise[-5:]), reversed_)
+        loss += add(*slow_unmix(images, noise[-5:-1]), reversed_)
     if options.fill == "none":
         return loss, None
     partner = sorted(range(count), key=lambda i: order[i].item()) if options.unmix else reversed_
@@ -130,7 +130,7 @@ def test_loss_and_mixed_view_equal_a_slow_rewrite(base, changes):
 @pytest.mark.parametrize("kind", [0.2, 0.8])
 def test_unmix_blends_or_cuts(kind):
     images = torch.randn(4, 3, 16, 16)
-    for draws in torch.rand(30, 5):
+    for draws in torch.rand(30, 4):
         draws[1] = kind
         mixed, share = unmix(images, draws)
         expected, expected_share = slow_unmix(images, draws)
