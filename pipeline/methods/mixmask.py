@@ -115,8 +115,7 @@ class MixMask(Method):
         options = self.options
         positions = torch.arange(len(images), device=images.device)
         partner = order.argsort() if options.unmix else positions.flip(0)
-        targets = self.targets(view)
-        loss = self.clean(images, view, targets)
+        loss, targets = self.clean(images, view)
         parts = {"clean": loss}
         mixed = None
         if options.unmix:
@@ -153,24 +152,32 @@ class MixMask(Method):
             answer[partner.argsort()], targets
         )
 
-    def clean(self, images: Tensor, view: Tensor, targets: Tensor) -> Tensor:
-        """The base's own loss, symmetric where it is so."""
-        loss = self.distance(self.answer(images), targets)
+    def clean(self, images: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        """The base's own loss, (), symmetric where it is so, and its targets of the second views, (B, C)."""
         if self.contrastive:
-            return loss
-        return (loss + self.distance(self.answer(view), self.targets(images))) / 2
+            targets = self.keys(view)
+            return self.distance(self.answer(images), targets), targets
+        projected = [self.project(images), self.project(view)]
+        if self.key is None:  # no second encoder: each view is the other's target
+            first, second = (unit(projection.detach()) for projection in projected)
+        else:
+            first, second = self.keys(images), self.keys(view)
+        answers = [unit(self.predictor(projection)) for projection in projected]
+        return (self.distance(answers[0], second) + self.distance(answers[1], first)) / 2, second
 
     def answer(self, images: Tensor) -> Tensor:
         """What is compared with targets, unit vectors: (B, 3, H, W) -> (B, C)."""
-        projected = self.projector(pooled(self.encoder, images))
-        return F.normalize((projected if self.contrastive else self.predictor(projected)).float(), dim=1)
+        projected = self.project(images)
+        return unit(projected if self.contrastive else self.predictor(projected))
+
+    def project(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C)."""
+        return self.projector(pooled(self.encoder, images))
 
     @torch.no_grad()
-    def targets(self, images: Tensor) -> Tensor:
-        """Unit vectors of the momentum encoder, or of the encoder itself: (B, 3, H, W) -> (B, C)."""
-        if self.key is None:
-            return F.normalize(self.projector(pooled(self.encoder, images)).float(), dim=1)
-        return F.normalize(shuffled(self.key, images).float(), dim=1)
+    def keys(self, images: Tensor) -> Tensor:
+        """Unit vectors of the momentum encoder: (B, 3, H, W) -> (B, C)."""
+        return unit(shuffled(self.key, images))
 
     def distance(self, answer: Tensor, targets: Tensor) -> Tensor:
         """The base's distance between unit vectors: (B, C) twice -> ()."""
@@ -212,6 +219,11 @@ class MixMask(Method):
             else:
                 renamed[name] = value
         return renamed
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length 1 in float32: (B, C) -> (B, C)."""
+    return F.normalize(vectors.float(), dim=1)
 
 
 def unmix(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
