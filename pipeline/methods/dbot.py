@@ -21,9 +21,9 @@ from pipeline.masking.uniform import keep, mean_over, num_visible, uniform_mask
 from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.methods.mae import translate_mae
 from pipeline.methods.maskdistill import translate_beit
-from pipeline.nn.beit import STD
+from pipeline.nn.beit import mask_token_and_head
 from pipeline.nn.decoders import Decoder
-from pipeline.nn.targets import TeacherFeatures, distance, normalise
+from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
 from pipeline.nn.vit import embed_patches, encode, encode_masked
 
 
@@ -64,31 +64,19 @@ class DBOT(Method):
 
     def __init__(self, encoder: nn.Module, options: DBOTOptions, context: Context) -> None:
         super().__init__(encoder, options, context)
-        grid = encoder.patch_embed.grid_size
         num_patches = encoder.patch_embed.num_patches
         num_visible(num_patches, options.mask_ratio)  # refuses an impossible ratio early
+        check_kinds(options.norm_target, options.loss)
         # Without a teacher, as where released weights are read, what is predicted is as wide as the encoder.
         self.teacher = context.teacher and TeacherFeatures(
-            context.teacher.encoder(grid), options.teacher_output, options.teacher_depth
+            context.teacher.encoder(encoder.patch_embed.grid_size), options.teacher_output, options.teacher_depth
         )
         width = self.teacher.width if self.teacher else encoder.embed_dim
         if options.symmetric:
             self.num_hidden = int(options.mask_ratio * num_patches)
-            self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.embed_dim))
-            self.head = nn.Linear(encoder.embed_dim, width)
-            for weight in (self.mask_token, self.head.weight):
-                nn.init.trunc_normal_(weight, std=STD, a=-STD, b=STD)
-            nn.init.zeros_(self.head.bias)
+            self.mask_token, self.head = mask_token_and_head(encoder.embed_dim, width)
         else:
-            self.decoder = Decoder(
-                encoder_width=encoder.embed_dim,
-                width=options.decoder_width,
-                depth=options.decoder_depth,
-                num_heads=options.decoder_heads,
-                grid=grid,
-                out=width,
-                drop_path=options.decoder_drop_path,
-            )
+            self.decoder = Decoder(encoder, options, out=width, drop_path=options.decoder_drop_path)
         if options.inherit_patch_bias and self.teacher:
             encoder.patch_embed.proj.bias.data.copy_(self.teacher.encoder.patch_embed.proj.bias)
 

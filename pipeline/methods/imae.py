@@ -65,14 +65,7 @@ class IMAE(Method):
             )
         num_visible(encoder.patch_embed.num_patches, options.mask_ratio)  # refuses an impossible ratio early
         self.patch_size = encoder.patch_embed.patch_size[0]
-        self.decoder = Decoder(
-            encoder_width=encoder.embed_dim,
-            width=options.decoder_width,
-            depth=options.decoder_depth,
-            num_heads=options.decoder_heads,
-            grid=encoder.patch_embed.grid_size,
-            out=3 * self.patch_size**2,
-        )
+        self.decoder = Decoder(encoder, options, out=3 * self.patch_size**2)
         self.teacher = None
         if context.teacher is not None:  # there is none where released weights are read
             teacher = context.teacher.whole()

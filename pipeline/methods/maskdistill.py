@@ -15,14 +15,13 @@ class token is decayed like every other matrix.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.masking.blockwise import blockwise_mask, num_draws
 from pipeline.masking.uniform import mean_over, num_visible
 from pipeline.methods.base import Context, Draw, Method, Step
-from pipeline.nn.beit import STD
-from pipeline.nn.targets import TeacherFeatures, distance, normalise
+from pipeline.nn.beit import mask_token_and_head
+from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
 from pipeline.nn.vit import encode_masked
 
 
@@ -57,16 +56,13 @@ class MaskDistill(Method):
         patches = encoder.patch_embed
         self.num_hidden = int(options.mask_ratio * patches.num_patches)
         num_visible(patches.num_patches, options.mask_ratio)  # refuses an impossible ratio early
+        check_kinds(options.norm_target, options.loss)
         # Without a teacher, as where released weights are read, the head is as wide as the encoder.
         self.teacher = context.teacher and TeacherFeatures(
             context.teacher.encoder(patches.grid_size), options.teacher_output, None
         )
         width = self.teacher.width if self.teacher else encoder.embed_dim
-        self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.embed_dim))
-        self.head = nn.Linear(encoder.embed_dim, width)
-        for weight in (self.mask_token, self.head.weight):
-            nn.init.trunc_normal_(weight, std=STD, a=-STD, b=STD)
-        nn.init.zeros_(self.head.bias)
+        self.mask_token, self.head = mask_token_and_head(encoder.embed_dim, width)
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         return {"images": batch["images"], "noise": draw(num_draws(self.encoder.patch_embed.grid_size))}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from timm.layers import resize_rel_pos_bias_table
 from timm.models.beit import Beit, gen_relative_position_index
 from torch import Tensor, nn
@@ -47,6 +48,15 @@ def initialise(encoder: Beit) -> None:
     for index, block in enumerate(encoder.blocks, start=1):
         for ending in (block.attn.proj, block.mlp.fc2):
             ending.weight.data.div_((2 * index) ** 0.5)
+
+
+def mask_token_and_head(width: int, out: int) -> tuple[nn.Parameter, nn.Linear]:
+    """What masked pretraining adds to an encoder: a (1, 1, `width`) token, and the map from `width` to `out` values."""
+    token, head = nn.Parameter(torch.empty(1, 1, width)), nn.Linear(width, out)
+    for weight in (token, head.weight):
+        nn.init.trunc_normal_(weight, std=STD, a=-STD, b=STD)
+    nn.init.zeros_(head.bias)
+    return token, head
 
 
 def fit_positions(state: dict[str, Tensor], encoder: Beit) -> dict[str, Tensor]:

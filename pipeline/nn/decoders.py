@@ -4,9 +4,10 @@ He et al. 2022 (arXiv:2111.06377) §3. B images, L patches, K visible, D encoder
 """
 
 from functools import partial
+from typing import Any
 
 import torch
-from timm.layers import calculate_drop_path_rates, to_2tuple
+from timm.layers import calculate_drop_path_rates
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -19,33 +20,23 @@ class Decoder(nn.Module):
     """Fill the gaps with mask tokens, attend over everything, map each patch to its values.
 
     Args:
-        encoder_width: D.
-        width, depth, num_heads: the decoder's own sizes.
-        grid: rows and columns of patches.
+        encoder: gives D, and the rows and columns of patches.
+        options: of a method, with `decoder_width`, `decoder_depth` and `decoder_heads`.
         out: P.
         drop_path: rate at the last block; rates rise linearly from 0.
     """
 
-    def __init__(
-        self,
-        *,
-        encoder_width: int,
-        width: int,
-        depth: int,
-        num_heads: int,
-        grid: tuple[int, int],
-        out: int,
-        drop_path: float = 0.0,
-    ) -> None:
+    def __init__(self, encoder: nn.Module, options: Any, *, out: int, drop_path: float = 0.0) -> None:
         super().__init__()
-        rows, columns = to_2tuple(grid)
+        width = options.decoder_width
+        rows, columns = encoder.patch_embed.grid_size
         norm = partial(nn.LayerNorm, eps=1e-6)
-        self.embed = nn.Linear(encoder_width, width)
+        self.embed = nn.Linear(encoder.embed_dim, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(sincos_table(width, rows, columns), requires_grad=False)
-        rates = calculate_drop_path_rates(drop_path, depth)
+        rates = calculate_drop_path_rates(drop_path, options.decoder_depth)
         self.blocks = nn.Sequential(
-            *[Block(width, num_heads, qkv_bias=True, norm_layer=norm, drop_path=rate) for rate in rates]
+            *[Block(width, options.decoder_heads, qkv_bias=True, norm_layer=norm, drop_path=rate) for rate in rates]
         )
         self.norm = norm(width)
         self.pred = nn.Linear(width, out)

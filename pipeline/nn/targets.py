@@ -52,6 +52,13 @@ class TeacherFeatures(nn.Module):
         return tokens.float()
 
 
+def check_kinds(normalisation: str, loss: str) -> None:
+    """Raises ValueError for a normalisation or a distance that there is not, before anything is trained."""
+    for option, kind, kinds in (("norm_target", normalisation, NORMALISATIONS), ("loss", loss, DISTANCES)):
+        if kind not in kinds:
+            raise ValueError(f"{option} is {kind!r}; available: {list(kinds)}")
+
+
 def normalise(features: Tensor, kind: str) -> Tensor:
     """Normalise every token over its channels: (B, L, D) -> (B, L, D).
 

@@ -126,3 +126,7 @@ def test_mistakes_are_told_when_it_is_built():
         build("maskdistill", model="beit_micro", mask_kind="grid")
     with pytest.raises(ConfigError, match="leaves 16 of 16"):
         build("maskdistill", model="beit_micro", mask_ratio=0.0)
+    with pytest.raises(ConfigError, match=r"norm_target is 'batch'; available: \['none', 'layer', 'unit'\]"):
+        build("maskdistill", model="beit_micro", norm_target="batch")
+    with pytest.raises(ConfigError, match="loss is 'huber'; available"):
+        build("maskdistill", model="beit_micro", loss="huber")
