@@ -66,10 +66,10 @@ def test_killed_at_a_random_step_it_ends_with_the_same_bits(whole, other):
         command(*MAE), cwd=other, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     )
     for line in process.stdout:
-        if line.startswith(f"step {step}/"):
+        if line.startswith(f"step {step + 1}/"):  # a step is saved after its own line, and before the next one's
             process.kill()
             break
-    assert process.wait() == -signal.SIGKILL, f"not killed at step {step}"
+    assert process.wait() == -signal.SIGKILL, f"not killed after step {step}"
     assert not (other / OUT / "manifest.json").exists()
     again = run(other, *MAE)
     resumed = int(re.search(r"resumed at step (\d+)", again.stdout)[1])
