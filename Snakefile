@@ -6,69 +6,67 @@
 
 Inputs are manifests, small files whose content Snakemake compares; weights and packs lie beside them in `files/`.
 Every stage works in `work/`, which no rule declares, so that a job that fails resumes when it is tried again.
-Resources stand in profiles/default and slurm/. dvc.yaml says the same graph to DVC.
+What each node reads, depends on and asks for stands in pipeline/graph.py; dvc.yaml says the same graph to DVC.
 """
 
 import json
 import os
-import re
 import signal
 
 from pipeline.config import load_study
 from pipeline.freshness import settle
+from pipeline.graph import Graph
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
-# `dvc checkout` leaves times in any order; the manifests know the true one.
-settle(STUDY)
-
-ROLES = {spec.name: role for role, spec in STUDY.data.items()}
-PRETRAINED = f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json"
+GRAPH = Graph(STUDY)
+CELL = f"{STUDY.name}/{{task}}/{{run}}-{{seed}}"
+PRETRAINED = f"{STUDY.name}/pretrain/{{run}}-{{seed}}"
 
 
-def source(spec):
-    """All that decides the content of a data set."""
-    return json.dumps({"source": spec.source, **spec.options}, sort_keys=True)
+def node(wildcards):
+    """The node of a job."""
+    if "seed" not in wildcards.keys():
+        return GRAPH.node("prepare", wildcards.data)
+    return GRAPH.node(wildcards.get("task", "pretrain"), wildcards.run, wildcards.seed)
 
 
-def data(stage):
-    """Manifest of the data set that a stage of a run reads."""
-    return lambda wildcards: (
-        f"{STUDY.data[STUDY.settings(stage, wildcards.run)['data']].folder}/manifest.json"
-    )
+def reads(part):
+    """Manifest of one of the parts that a node reads, if it does."""
+
+    def manifest(wildcards):
+        settle(GRAPH, workflow)
+        folder = node(wildcards).inputs.get(part)
+        return f"{folder}/manifest.json" if folder else []
+
+    return manifest
 
 
-def teacher(wildcards):
-    """Manifest of the run that a pretraining learns from, if any."""
-    name = STUDY.runs[wildcards.run].teacher
-    folder = STUDY.folder("pretrain", name, wildcards.seed)
-    return f"{folder}/manifest.json" if name else []
+def settings(wildcards):
+    """All numbers of a node: when one of them changes, it is run again."""
+    return json.dumps(node(wildcards).settings, sort_keys=True)
 
 
-def settings(stage):
-    """All numbers of a cell: when one of them changes, the cell is run again."""
-    return lambda wildcards: json.dumps(
-        STUDY.settings(stage, wildcards.run), sort_keys=True
-    )
+def command(wildcards):
+    """What runs a node, by hand as well."""
+    return node(wildcards).command
 
 
-def cluster(stage):
-    """What the study asks of a cluster, in the words of Snakemake's Slurm plugin; None leaves a resource out."""
+def asked(value):
+    """What a node asks of a cluster, in the words of Snakemake's Slurm plugin; None leaves a resource out."""
+    return lambda wildcards: value(node(wildcards).request)
 
-    def resource(value):
-        return lambda wildcards: value(STUDY.request(stage, wildcards.run))
 
-    return {
-        "nodes": resource(lambda asked: asked.nodes),
-        "gres": resource(lambda asked: f"gpu:{asked.gpus}" if asked.gpus else None),
-        "cpus_per_task": resource(lambda asked: asked.cpus),
-        "mem_mb": resource(lambda asked: asked.memory_gib * 1024),
-        "runtime": resource(lambda asked: asked.hours * 60),
-        # On several nodes the stage calls srun itself; to the plugin that is an MPI job of one task a node.
-        "mpi": resource(lambda asked: "srun" if asked.nodes > 1 else None),
-        "tasks": resource(lambda asked: asked.nodes),
-        "tasks_per_gpu": 0,
-    }
-
+CLUSTER = {
+    "nodes": asked(lambda request: request.nodes),
+    "gres": asked(lambda request: f"gpu:{request.gpus}" if request.gpus else None),
+    "cpus_per_task": asked(lambda request: request.cpus),
+    "mem_mb": asked(lambda request: request.memory_gib * 1024),
+    "runtime": asked(lambda request: request.hours * 60),
+    # On several nodes the stage calls srun itself; to the plugin that is an MPI job of one task a node.
+    "mpi": asked(lambda request: "srun" if request.nodes > 1 else None),
+    "tasks": asked(lambda request: request.nodes),
+    "tasks_per_gpu": 0,
+}
 
 # Slurm's warning before the time limit goes to every process of a job; only the stage knows what to do.
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -79,8 +77,9 @@ container: "envs/unmask.sif"
 
 
 wildcard_constraints:
-    name="|".join(spec.name for spec in STUDY.data.values()),
-    run="|".join(map(re.escape, STUDY.runs)),
+    data="|".join(STUDY.data),
+    task="|".join(STUDY.tasks) or "none",
+    run="|".join(STUDY.runs),
     seed=r"\d+",
 
 
@@ -91,81 +90,76 @@ localrules:
 
 rule all:
     input:
-        f"reports/{STUDY.name}/index.html",
+        f"{GRAPH.report}/index.html",
 
 
 rule prepare:
     output:
-        manifest="data/{name}/manifest.json",
-        files=directory("data/{name}/files"),
+        manifest="data/{data}/manifest.json",
+        files=directory("data/{data}/files"),
     log:
-        "logs/data/{name}.log",
+        "logs/data/{data}.log",
     benchmark:
-        "logs/data/{name}.benchmark.tsv"
+        "logs/data/{data}.benchmark.tsv"
+    resources:
+        **CLUSTER,
     params:
-        study=STUDY.path,
-        role=lambda wildcards: ROLES[wildcards.name],
-        settings=lambda wildcards: source(STUDY.data[ROLES[wildcards.name]]),
+        command=command,
+        settings=settings,
     shell:
-        "python -m stages.prepare --study {params.study} --data {params.role} > {log} 2>&1"
+        "{params.command} > {log} 2>&1"
 
 
 rule pretrain:
     input:
-        data=data("pretrain"),
-        teacher=teacher,
+        data=reads("data"),
+        teacher=reads("teacher"),
     output:
-        manifest=f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/manifest.json",
-        files=directory(f"results/{STUDY.name}/pretrain/{{run}}-{{seed}}/files"),
+        manifest=f"results/{PRETRAINED}/manifest.json",
+        files=directory(f"results/{PRETRAINED}/files"),
     log:
-        f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.log",
+        f"logs/{PRETRAINED}.log",
     benchmark:
-        f"logs/{STUDY.name}/pretrain/{{run}}-{{seed}}.benchmark.tsv"
+        f"logs/{PRETRAINED}.benchmark.tsv"
     resources:
-        **cluster("pretrain"),
+        **CLUSTER,
     params:
-        study=STUDY.path,
-        settings=settings("pretrain"),
+        command=command,
+        settings=settings,
     shell:
-        "python -m stages.pretrain --study {params.study} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+        "{params.command} > {log} 2>&1"
 
 
-for task in STUDY.tasks:
-
-    rule:
-        name:
-            task
-        input:
-            data=data(task),
-            encoder=PRETRAINED,
-        output:
-            manifest=f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/manifest.json",
-            files=directory(f"results/{STUDY.name}/{task}/{{run}}-{{seed}}/files"),
-        log:
-            f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.log",
-        benchmark:
-            f"logs/{STUDY.name}/{task}/{{run}}-{{seed}}.benchmark.tsv"
-        resources:
-            **cluster(task),
-        params:
-            study=STUDY.path,
-            stage=task,
-            settings=settings(task),
-        shell:
-            "python -m stages.{params.stage} --study {params.study} --run {wildcards.run} --seed {wildcards.seed} > {log} 2>&1"
+rule evaluate:
+    input:
+        data=reads("data"),
+        encoder=reads("encoder"),
+    output:
+        manifest=f"results/{CELL}/manifest.json",
+        files=directory(f"results/{CELL}/files"),
+    log:
+        f"logs/{CELL}.log",
+    benchmark:
+        f"logs/{CELL}.benchmark.tsv"
+    resources:
+        **CLUSTER,
+    params:
+        command=command,
+        settings=settings,
+    shell:
+        "{params.command} > {log} 2>&1"
 
 
 rule report:
     input:
-        data=[f"{spec.folder}/manifest.json" for spec in STUDY.data.values()],
-        cells=[f"{STUDY.folder(*cell)}/manifest.json" for cell in STUDY.cells()],
+        manifests=[str(node.manifest) for node in GRAPH],
     output:
-        manifest=f"reports/{STUDY.name}/manifest.json",
-        page=report(f"reports/{STUDY.name}/index.html", category="Report"),
-        summary=f"reports/{STUDY.name}/summary.txt",
-        tables=directory(f"reports/{STUDY.name}/tables"),
+        manifest=f"{GRAPH.report}/manifest.json",
+        page=report(f"{GRAPH.report}/index.html", category="Report"),
+        summary=f"{GRAPH.report}/summary.txt",
+        tables=directory(f"{GRAPH.report}/tables"),
         figures=report(
-            directory(f"reports/{STUDY.name}/figures"),
+            directory(f"{GRAPH.report}/figures"),
             patterns=["{name}.svg"],
             category="Figures",
         ),
@@ -180,5 +174,4 @@ rule report:
 
 
 onsuccess:
-    if STUDY.name == "demo":
-        shell("python -m stages.version")
+    shell("python -m stages.record --study {STUDY.path}")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
-from pipeline.config import ConfigError, Study, spec_hash
+from pipeline.config import Run
+from pipeline.graph import Node
 
 
 class Cell:
@@ -23,67 +24,47 @@ class Cell:
     when `publish` is called moves to the cell's folder, and the manifest is written last.
 
     Args:
-        study: the study.
-        stage: `prepare`, `pretrain` or a task.
-        name: the run, or for `prepare` the role of the data set (`images`, ...).
-        seed: the seed; `prepare` has none.
+        node: of the study's graph.
     """
 
-    def __init__(self, study: Study, stage: str, name: str, seed: int | None = None) -> None:
-        self.study, self.stage, self.name, self.seed = study, stage, name, seed
+    def __init__(self, node: Node) -> None:
+        self.node, self.study, self.stage, self.seed = node, node.study, node.stage, node.seed
+        self.settings, self.folder = node.settings, node.folder
         self.started = datetime.now(UTC)
-        if stage == "prepare":
-            spec = _get(study.data, name, f"data of {study.path}")
-            self.settings: dict[str, Any] = {"source": spec.source, **spec.options}
-            self.folder = spec.folder
-            self.command = f"python -m stages.prepare --study {study.path} --data {name}"
-            return
-        run = _get(study.runs, name, f"runs of {study.path}")
-        if stage != "pretrain":
-            task = _get(study.tasks, stage, f"tasks of {study.path}")
-            _get(dict.fromkeys(task.runs), name, f"runs of task {stage}")
-        _get(dict.fromkeys(study.seeds_of(stage, name)), seed, f"seeds of {stage} for {name}")
-        self.run = run
-        self.settings = study.settings(stage, name)
-        self.folder = study.folder(stage, name, seed)
-        self.command = f"python -m stages.{stage} --study {study.path} --run {name} --seed {seed}"
+
+    @property
+    def run(self) -> Run:
+        """The run that this cell trains or measures."""
+        return self.study.runs[self.node.run]
 
     @property
     def data(self) -> Path:
         """Folder of the data set this cell reads."""
-        return self.study.data[self.settings["data"]].folder
+        return self.node.inputs["data"]
 
     @property
     def encoder(self) -> Path:
         """The pretrained encoder a task measures."""
-        return self.study.folder("pretrain", self.name, self.seed) / "files" / "encoder.safetensors"
+        return self.node.inputs["encoder"] / "files" / "encoder.safetensors"
 
     @property
     def teacher(self) -> Path | None:
         """The encoder of the run this pretraining learns from, if any."""
-        if self.stage != "pretrain" or self.run.teacher is None:
-            return None
-        return self.study.folder("pretrain", self.run.teacher, self.seed) / "files" / "encoder.safetensors"
+        folder = self.node.inputs.get("teacher")
+        return folder and folder / "files" / "encoder.safetensors"
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:
         """What this cell reads, each with the digest of its content."""
-        if self.stage == "prepare":
-            return {}
-        folders = {"data": self.data}
-        if self.stage != "pretrain":
-            folders["encoder"] = self.encoder.parent.parent
-        if self.teacher is not None:
-            folders["teacher"] = self.teacher.parent.parent
-        paths = {key: folder / "manifest.json" for key, folder in folders.items()}
-        return {key: {"manifest": str(path), "digest": manifest.read(path)["digest"]} for key, path in paths.items()}
+        paths = {part: folder / "manifest.json" for part, folder in self.node.inputs.items()}
+        return {part: {"manifest": str(path), "digest": manifest.read(path)["digest"]} for part, path in paths.items()}
 
     @cached_property
     def work(self) -> Path:
         """The work directory, made if need be."""
         digests = {key: entry["digest"] for key, entry in self.inputs.items()}
-        key = spec_hash(self.stage, self.settings, self.seed, digests)[:12]
-        path = self._scratch.with_name(f"{self._scratch.name}-{key}")
+        key = manifest.digest([self.stage, self.settings, self.seed, digests])[:12]
+        path = self.node.scratch.with_name(f"{self.node.scratch.name}-{key}")
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -112,13 +93,13 @@ class Cell:
         """
         names: dict[str, Any] = {"stage": self.stage}
         if self.stage != "prepare":
-            names |= {"study": self.study.name, "run": self.name, "method": self.run.method, "seed": self.seed}
+            names |= {"study": self.study.name, "run": self.run.name, "method": self.run.method, "seed": self.seed}
         whole = manifest.publish(
             self.folder,
             self.files,
             {
                 **names,
-                "command": self.command,
+                "command": self.node.command,
                 "settings": self.settings,
                 "inputs": self.inputs,
                 "records": list(records),
@@ -135,23 +116,16 @@ class Cell:
     @property
     def failure(self) -> Path:
         """Where a failure is told to the report."""
-        return self._scratch.with_name(f"{self._scratch.name}.failure.json")
+        return failure(self.node)
 
     def fail(self, error: BaseException) -> None:
         """Leave word that this cell failed, and why."""
         told = {"error": str(error) or type(error).__name__, "when": datetime.now(UTC).isoformat(timespec="seconds")}
         with suppress(OSError):  # a disk too full for these words is often the error they are about
             self.failure.parent.mkdir(parents=True, exist_ok=True)
-            manifest.write_atomic(self.failure, json.dumps({**told, "command": self.command}).encode())
-
-    @property
-    def _scratch(self) -> Path:
-        if self.stage == "prepare":
-            return Path("work/data") / self.folder.name
-        return Path("work") / self.study.name / self.stage / f"{self.name}-{self.seed}"
+            manifest.write_atomic(self.failure, json.dumps({**told, "command": self.node.command}).encode())
 
 
-def _get(mapping: Mapping[Any, Any], key: Any, where: str) -> Any:
-    if key not in mapping:
-        raise ConfigError(f"{key!r} is not among the {where}; available: {list(mapping)}")
-    return mapping[key]
+def failure(node: Node) -> Path:
+    """Where a node's failure is told to the report."""
+    return node.scratch.with_name(f"{node.scratch.name}.failure.json")

@@ -16,50 +16,72 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
-from pipeline.config import Study
+from pipeline.graph import Graph
 
 TIMESTAMP = ".snakemake_timestamp"  # stands for the time of a folder that a rule declares
+SECOND = 1_000_000_000
 
 
-def settle(study: Study) -> None:
-    """Date every finished output of a study by the contents it was made from.
+def true_times(graph: Graph) -> dict[Path, int]:
+    """The time, in nanoseconds, of each finished output that has another one on the disk; nothing is touched.
 
     An output whose inputs are missing keeps its time, and so does one whose manifest cannot be read: its stage
     says what is wrong.
     """
-    pretrained = [("pretrain", run, seed) for run in _teachers_first(study) for seed in study.runs[run].seeds]
-    tasks = [cell for cell in study.cells() if cell[0] != "pretrain"]
-    for stage, run, seed in (*pretrained, *tasks):
-        folder = study.folder(stage, run, seed)
-        _settle(folder, "digest", [folder / "manifest.json", folder / "files"], study.settings(stage, run))
-    report = Path("reports") / study.name
-    _settle(report, "sha256", sorted(report.glob("*")))
+    times: dict[Path, int] = {}
+    for node in graph:
+        if node.inputs:
+            _date(times, node.folder, "digest", [node.manifest, node.folder / "files"], node.settings)
+    _date(times, graph.report, "sha256", sorted(graph.report.glob("*")))
+    return times
 
 
-def _settle(folder: Path, kind: str, products: Iterable[Path], settings: Mapping[str, Any] | None = None) -> None:
-    """Date the products of one manifest; `kind` is how it tells the contents of its inputs."""
+def settle(graph: Graph, workflow: Any) -> None:
+    """Tell Snakemake the true times, once: a run sets them on the disk, a dry run or a listing is told and sets none.
+
+    Args:
+        graph: of the study.
+        workflow: Snakemake's, asked while it resolves inputs, before it looks at any time. A job on a cluster, or one
+            in a process of its own, has nothing to decide.
+    """
+    if getattr(workflow, "settled", False) or not workflow.is_main_process:
+        return
+    workflow.settled = True
+    runs = workflow.executor_plugin is not None and not workflow.dryrun
+    for path, time in true_times(graph).items():
+        if runs:
+            os.utime(carrier(path), ns=(time, time))
+        else:
+            from snakemake_interface_storage_plugins.io import Mtime
+
+            workflow.iocache.mtime[str(path)] = Mtime(local=time / SECOND)
+
+
+def carrier(path: Path) -> Path:
+    """The file that carries an output's time: of a folder that Snakemake knows, one within."""
+    return path / TIMESTAMP if (path / TIMESTAMP).exists() else path
+
+
+def _date(
+    times: dict[Path, int],
+    folder: Path,
+    kind: str,
+    products: Iterable[Path],
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the products of one manifest; `kind` is how it tells the contents of its inputs."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = json.loads((folder / "manifest.json").read_text())
         expected = {Path(entry.get("manifest", name)): entry[kind] for name, entry in found["inputs"].items()}
-        times = [path.stat().st_mtime_ns for path in expected]
+        before = [times.get(path, path.stat().st_mtime_ns) for path in expected]
         agree = settings is None or found["settings"] == settings
         agree = agree and all(_content(path, kind) == content for path, content in expected.items())
         for product in products:
-            # A folder that Snakemake knows carries its time in a file within.
-            carrier = product / TIMESTAMP if (product / TIMESTAMP).exists() else product
-            time = carrier.stat().st_mtime_ns
-            right = max(time, *times) if agree else min(time, max(times) - 1_000_000_000)
+            time = carrier(product).stat().st_mtime_ns
+            right = max(time, *before) if agree else min(time, max(before) - SECOND)
             if right != time:
-                os.utime(carrier, ns=(right, right))
+                times[product] = right
 
 
 def _content(path: Path, kind: str) -> str:
     return manifest.sha256(path) if kind == "sha256" else json.loads(path.read_text())["digest"]
-
-
-def _teachers_first(study: Study) -> list[str]:
-    def depth(run: str) -> int:
-        teacher = study.runs[run].teacher
-        return 0 if teacher is None else 1 + depth(teacher)
-
-    return sorted(study.runs, key=depth)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 
 from pipeline.cell import Cell
 from pipeline.config import load_study
+from pipeline.graph import Graph
 from pipeline.lock import Lock, LockError
 
 
@@ -27,19 +28,22 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
     )
     parser.add_argument("--study", required=True, metavar="FILE", help="the study, such as config/demo.yaml")
     if name == "prepare":
-        parser.add_argument("--data", required=True, metavar="ROLE", help="images, detection or segmentation")
+        parser.add_argument("--data", required=True, metavar="NAME", help="a data set of the study")
     else:
+        if name == "evaluate":
+            parser.add_argument("--task", required=True, help="a task of the study")
         parser.add_argument("--run", required=True, help="a run of the study")
         parser.add_argument("--seed", required=True, type=int, help="a seed of the study")
     arguments = parser.parse_args()
     first = int(os.environ.get("RANK", "0")) == 0
     cell = None
     try:
-        study = load_study(arguments.study)
+        graph = Graph(load_study(arguments.study))
         if name == "prepare":
-            cell = Cell(study, name, arguments.data)
+            cell = Cell(graph.node(name, arguments.data))
         else:
-            cell = Cell(study, name, arguments.run, arguments.seed)
+            task = arguments.task if name == "evaluate" else name
+            cell = Cell(graph.node(task, arguments.run, arguments.seed))
         with Lock(cell.work) if first else nullcontext():
             yield cell
     except LockError as error:

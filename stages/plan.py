@@ -1,7 +1,7 @@
-"""Write the resolved plan of a study, which dvc.yaml reads; run it after a change of the study or of a recipe.
+"""Write a study as DVC reads it; run it after a change of the study or of a recipe, before `dvc repro`.
 
 Reads:  the study, its recipes and protocols
-Writes: config/plans/<study>.json
+Writes: config/plans/<study>.json, and dvc.yaml for the demo, dvc/<study>/dvc.yaml for any other
 """
 
 import argparse
@@ -16,14 +16,14 @@ def main() -> None:
         prog="python -m stages.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--study", required=True, metavar="FILE", help="the study, such as config/demo.yaml")
-    parser.add_argument("--check", action="store_true", help="only complain when the plan is out of date")
+    parser.add_argument("--check", action="store_true", help="only complain when they are out of date")
     arguments = parser.parse_args()
     try:
         study = load_study(arguments.study)
         if arguments.check:
             plan.check(study)
         else:
-            print(plan.write(study))
+            print(*plan.write(study), sep="\n")
     except ConfigError as error:
         sys.exit(f"error: {error}")
 

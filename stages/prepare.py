@@ -1,6 +1,6 @@
 """Prepare one data set of a study: check it, reject what cannot be read, pack it for fast random access.
 
-Reads:   the folder that the study names (`data.<role>.root`), or nothing for the embedded sets
+Reads:   the folder that the study names (`data.<name>.root`), or nothing for the embedded sets
 Writes:  data/<name>/manifest.json and data/<name>/files/ (packs, classes, annotations, findings)
 """
 
@@ -13,7 +13,7 @@ from stages import stage
 def main() -> None:
     with stage("prepare", __doc__) as cell:
         started = time.monotonic()
-        data = prepare(cell.study.data[cell.name], cell.work, cell.files)
+        data = prepare(cell.study.data[cell.node.run], cell.work, cell.files)
         count = sum(split["count"] for split in data["splits"].values())
         cell.publish(data=data, cost={"seconds": round(time.monotonic() - started, 3), "images": count})
 

@@ -10,13 +10,27 @@ import yaml
 
 from pipeline.cell import Cell
 from pipeline.config import Study, load_study
+from pipeline.graph import Graph
 
-MODELS = {
-    "vit_micro": {"family": "vit", "patch_size": 4, "width": 96},
-    "vit_large": {"family": "vit", "patch_size": 16, "width": 1024},
+FAMILY = {
+    "takes": ["images"],
+    "gives": ["features", "maps"],
+    "models": {"vit_micro": {"patch_size": 4, "width": 96}, "vit_large": {"patch_size": 16, "width": 1024}},
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "mae": {"title": "MAE", "kind": "images"},
+    "random": {"title": "untrained", "kind": "images"},
+    "dbot": {"title": "dBOT", "kind": "images"},
+    "knn": {
+        "title": "k-nearest neighbours",
+        "short": "k-NN",
+        "kind": "images",
+        "needs": "features",
+        "headline": ["top1"],
+    },
+    "detect": {"title": "Detection", "kind": "detection", "takes": "images", "needs": "maps", "headline": ["box_ap"]},
 }
 MAE = {
-    "data": "images",
     "model": "vit_micro",
     "options": {"mask_ratio": 0.75, "norm_pixels": True},
     "train": {
@@ -28,11 +42,10 @@ MAE = {
     },
     "by_model": {"vit_large": {"train": {"duration": "200 epochs", "batch_size": 64}}},
 }
-RECIPES = {"mae": MAE, "random": {"data": "images", "model": "vit_micro", "options": {}}}
+RECIPES = {"mae": MAE, "random": {"model": "vit_micro", "options": {}}}
 PROTOCOLS = {
-    "knn": {"data": "images", "num_neighbours": 20, "temperature": 0.07},
+    "knn": {"num_neighbours": 20, "temperature": 0.07},
     "detect": {
-        "data": "detection",
         "duration": "60 steps",
         "layer_decay": 0.7,
         "window_size": 14,
@@ -43,8 +56,8 @@ STUDY: dict[str, Any] = {
     "scale": "demo",
     "seeds": [0, 1],
     "data": {
-        "images": {"name": "digits", "source": "digits", "train_images": 80, "val_share": 0.2},
-        "detection": {"name": "scenes", "source": "scenes_coco", "train_images": 8},
+        "digits": {"source": "digits", "train_images": 80, "val_share": 0.2},
+        "scenes": {"source": "scenes_coco", "train_images": 8},
     },
     "runs": {
         "random": {"method": "random"},
@@ -61,14 +74,16 @@ def write_project(root: Path) -> Path:
         (root / "config" / folder).mkdir(parents=True)
         for name, section in sections.items():
             write_recipe(root / "config" / folder / f"{name}.yaml", section)
-    (root / "config/models.yaml").write_text(yaml.safe_dump(MODELS))
+    (root / "config/models").mkdir()
+    (root / "config/models/vit.yaml").write_text(yaml.safe_dump(FAMILY))
     return write_study(root, STUDY)
 
 
 def write_recipe(path: Path, section: dict[str, Any], version: Any = 1, **head: Any) -> None:
     """One recipe: the section for the demo, and another scale that leaves the window open."""
     other = {**section, "window_size": None} if "window_size" in section else section
-    path.write_text(yaml.safe_dump({"version": version, **head, "demo": section, "paper": other}))
+    head = {"version": version, **HEADS.get(path.stem, HEADS["random"]), **head}
+    path.write_text(yaml.safe_dump({**head, "demo": section, "paper": other}))
 
 
 def taught(root: Path, teacher: str, run: str = "mae") -> dict[str, Any]:
@@ -97,13 +112,21 @@ def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
     return content
 
 
+def cell(study: Study, stage: str, run: str, seed: int | None = None) -> Cell:
+    """One cell of a study."""
+    return Cell(Graph(study).node(stage, run, seed))
+
+
+def folder(study: Study, stage: str, run: str, seed: int | None = None) -> Path:
+    """Where a cell of a study publishes."""
+    return Graph(study).node(stage, run, seed).folder
+
+
 def publish_all(study: Study) -> list[Cell]:
     """Publish every cell of a study, each with one small file, in an order its inputs allow."""
-    cells = [Cell(study, "prepare", role) for role in study.data]
-    cells += [Cell(study, *cell) for cell in study.cells()]
-    ranks = {"prepare": 0, "pretrain": 1}
-    for cell in (cells := sorted(cells, key=lambda cell: (ranks.get(cell.stage, 2), cell.teacher is not None))):
-        publish(cell)
+    cells = [Cell(node) for node in Graph(study)]
+    for one in cells:
+        publish(one)
     return cells
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import manifest
-from pipeline.cell import Cell
-from pipeline.freshness import TIMESTAMP, settle
+from pipeline.freshness import TIMESTAMP, carrier, true_times
+from pipeline.graph import Graph
 from tests.small import PROTOCOLS, load, publish, publish_all, taught, write_recipe, write_study
+from tests.small import cell as cell_of
+from tests.small import folder as folder_of
 
 HOUR = 3600
 
@@ -22,7 +24,7 @@ def study(project, monkeypatch):
     write_study(project, taught(project, "mae-r50"))
     study = load()
     cells = publish_all(study)
-    for cell in cells[3:]:
+    for cell in cells[2:]:
         (cell.folder / "files" / TIMESTAMP).touch()  # as Snakemake leaves it in folders that it made
     report = Path("reports/small")
     (report / "tables").mkdir(parents=True)
@@ -46,11 +48,17 @@ def time_of(path: Path) -> int:
     return (carrier if carrier.exists() else path).stat().st_mtime_ns
 
 
+def settle(study) -> None:
+    """What a real run does before it looks at any time."""
+    for path, time in true_times(Graph(study)).items():
+        os.utime(carrier(path), ns=(time, time))
+
+
 def edges(study) -> list[tuple[Path, Path]]:
     """Every (input, output) of the study: what Snakemake compares."""
     found = []
     for stage, run, seed in study.cells():
-        cell = Cell(study, stage, run, seed)
+        cell = cell_of(study, stage, run, seed)
         inputs = [cell.data / "manifest.json"]
         inputs += [path.parent.parent / "manifest.json" for path in (cell.teacher,) if path]
         inputs += [cell.encoder.parent.parent / "manifest.json"] if stage != "pretrain" else []
@@ -89,18 +97,18 @@ def test_contents_are_never_touched(study):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_made_from_other_data_is_out_of_date_even_where_it_looks_newer(study, seed):
-    publish(Cell(study, "prepare", "detection"), "other scenes")
+    publish(cell_of(study, "prepare", "scenes"), "other scenes")
     shuffle(seed)
     settle(study)
-    expected = {study.folder(*cell) for cell in study.cells() if cell[0] == "detect"}
+    expected = {folder_of(study, *cell) for cell in study.cells() if cell[0] == "detect"}
     assert outdated(study) == expected | {Path("reports/small")}
 
 
 def test_what_was_made_by_another_teacher_is_out_of_date(study):
-    publish(Cell(study, "pretrain", "mae-r50", 1), "another teacher")
+    publish(cell_of(study, "pretrain", "mae-r50", 1), "another teacher")
     shuffle(0)
     settle(study)
-    expected = {study.folder("pretrain", "mae", 1), study.folder("knn", "mae-r50", 1)}
+    expected = {folder_of(study, "pretrain", "mae", 1), folder_of(study, "knn", "mae-r50", 1)}
     assert outdated(study) == expected | {Path("reports/small")}
 
 
@@ -109,21 +117,21 @@ def test_what_was_made_with_other_numbers_is_out_of_date(study, project):
     shuffle(0)
     changed_study = load()
     settle(changed_study)
-    assert outdated(changed_study) == {changed_study.folder(*c) for c in changed_study.cells() if c[0] == "knn"}
+    assert outdated(changed_study) == {folder_of(changed_study, *c) for c in changed_study.cells() if c[0] == "knn"}
 
 
 def test_what_is_not_there_or_torn_stops_nobody(study):
-    torn = [study.folder("pretrain", run, 0) / "manifest.json" for run in ("random", "mae")]
-    torn.append(study.folder("knn", "mae", 1) / "manifest.json")
+    torn = [folder_of(study, "pretrain", run, 0) / "manifest.json" for run in ("random", "mae")]
+    torn.append(folder_of(study, "knn", "mae", 1) / "manifest.json")
     for path, text in zip(torn, ["", "[]", '{"inputs": {"data": 7}}'], strict=True):
         path.write_text(text)
-    (study.folder("pretrain", "mae", 1) / "manifest.json").unlink()
+    (folder_of(study, "pretrain", "mae", 1) / "manifest.json").unlink()
     Path("data/scenes/manifest.json").unlink()
     shuffle(0)
     kept = {path: time_of(path) for path in torn}
     settle(study)
     assert {path: time_of(path) for path in torn} == kept
-    late = study.folder("knn", "random", 1)
+    late = folder_of(study, "knn", "random", 1)
     assert time_of(late / "manifest.json") >= time_of(Path("data/digits/manifest.json")), "the rest is settled"
 
 

@@ -18,21 +18,22 @@ ALLOWED = {
     "config": set(),
     "manifest": set(),
     "lock": set(),
-    "cell": CORE,
-    "plan": {"config"},
+    "graph": {"config"},
+    "cell": CORE | {"graph"},
+    "plan": {"config", "graph"},
     "statistics": set(),
-    "freshness": CORE,
+    "freshness": CORE | {"graph"},
     "data": CORE | {"cell"},
     "masking": {"config"},
     "nn": {"masking", "config"},
     "methods": {"masking", "nn", "config"},
     "engine": {"methods", "masking", "nn", "data", "cell", "lock", *CORE},
-    "tasks": {"statistics", "engine", "methods", "masking", "nn", "data", "cell", *CORE},
-    "report": {"statistics", "cell", *CORE},
-    "stages": {"report", "tasks", "engine", "data", "cell", "plan", "lock", *CORE},
+    "tasks": {"statistics", "engine", "graph", "methods", "masking", "nn", "data", "cell", *CORE},
+    "report": {"statistics", "cell", "graph", *CORE},
+    "stages": {"report", "tasks", "engine", "data", "cell", "graph", "plan", "lock", *CORE},
 }
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
-TORCH_FREE = ("config", "manifest", "lock", "cell", "plan", "freshness", "report")
+TORCH_FREE = ("config", "manifest", "lock", "graph", "cell", "plan", "freshness", "report")
 
 
 def room(file: Path) -> str:

@@ -8,33 +8,34 @@ import yaml
 
 from pipeline import plan
 from pipeline.config import ConfigError, load_study
+from pipeline.graph import Graph
 from tests.small import PROTOCOLS, STUDY, changed, load, write_recipe, write_study
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_every_cell_stands_there_with_its_data_and_settings(project):
+def test_every_node_stands_there_with_what_it_reads_and_its_settings(project):
     study = load()
     resolved = plan.resolve(study)
-    found = [
-        (stage, cell["run"], cell["seed"]) for stage, cells in resolved["cells"].items() for cell in cells.values()
-    ]
-    assert Counter(found) == Counter(study.cells())
-    assert all(name == f"{c['run']}-{c['seed']}" for cells in resolved["cells"].values() for name, c in cells.items())
-    assert resolved["cells"]["detect"] == {
-        "random-0": {"run": "random", "seed": 0, "data": "scenes"},
-        "mae-0": {"run": "mae", "seed": 0, "data": "scenes"},
-    }
+    found = [f"{stage}@{key}" for stage, nodes in resolved["nodes"].items() for key in nodes]
+    assert Counter(found) == Counter(node.name for node in Graph(study))
+    encoder = "results/small/pretrain/mae-0/manifest.json"
+    assert resolved["nodes"]["detect"]["mae-0"] == {
+        "run": "mae", "reads": ["data/scenes/manifest.json", encoder], "folder": "results/small/detect/mae-0",
+        "command": "python -m stages.evaluate --study config/small.yaml --task detect --run mae --seed 0",
+    }  # fmt: skip
     assert set(resolved["settings"]["detect"]) == {"random", "mae"}, "runs a task does not measure are no part of it"
     assert resolved["settings"]["pretrain"]["mae-r50"] == study.settings("pretrain", "mae-r50")
-    assert resolved["data"]["detection"] == {"name": "scenes", "source": "scenes_coco", "train_images": 8}
+    assert resolved["settings"]["prepare"]["scenes"] == {"source": "scenes_coco", "train_images": 8}
     assert (resolved["study"], resolved["file"]) == ("small", "config/small.yaml")
 
 
 def test_what_is_written_is_read_back_whole(project):
-    path = plan.write(load())
-    assert path == Path("config/plans/small.json")
+    path, file = plan.write(load())
+    assert (path, file) == (Path("config/plans/small.json"), Path("dvc/small/dvc.yaml"))
     assert yaml.safe_load(path.read_text()) == plan.resolve(load())
+    stages = yaml.safe_load(file.read_text())["stages"]
+    assert list(stages) == ["prepare", "pretrain", "knn", "detect", "report"]
 
 
 def test_a_plan_out_of_date_is_told(project):

@@ -35,7 +35,7 @@ def check_root(root: str | None, key: str, layout: str, needed: Sequence[str]) -
 
     Args:
         root: as configured.
-        key: where it is configured, such as `data.images.root`.
+        key: its option, `root`.
         layout: what is expected, and where it is to be had.
         needed: paths below it that must exist and, for folders, not be empty.
 
@@ -67,14 +67,14 @@ def check_counts(key: str, root: Path, expect: Mapping[str, int] | None, found: 
     """
     for name in expect or {}:
         if name not in found:
-            raise ConfigError(f"{key.replace('.root', '.expect')} has {name!r}; available: {', '.join(found)}")
+            raise ConfigError(f"{'expect'} has {name!r}; available: {', '.join(found)}")
     wrong = [
         f"{found[name]:,} {name} (expected {count:,})" for name, count in (expect or {}).items() if found[name] != count
     ]
     if wrong:
         raise ConfigError(
             f"{key} is {str(root)!r}, which holds {', '.join(wrong)}. If it was half-copied, copy it again; "
-            f"if it is a subset on purpose, change {key.replace('.root', '.expect')}"
+            f"if it is a subset on purpose, change {'expect'}"
         )
 
 

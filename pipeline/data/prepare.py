@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import ConfigError, DataSpec
+from pipeline.config import ConfigError, DataSet
 
 
-def prepare(spec: DataSpec, work: Path, files: Path) -> dict[str, Any]:
+def prepare(spec: DataSet, work: Path, files: Path) -> dict[str, Any]:
     """Writes a data set's packs.
 
     Args:
@@ -25,12 +25,16 @@ def prepare(spec: DataSpec, work: Path, files: Path) -> dict[str, Any]:
     Raises:
         ConfigError: in the options, or in the data that they point to.
     """
-    source = importlib.import_module(f"pipeline.data.sources.{spec.source}")
-    options = read_options(source.Options, spec.options, f"data.{spec.role}")
+    source = importlib.import_module(f"pipeline.data.sources.{spec.kind}.{spec.source}")
+    options = read_options(source.Options, spec.options, f"data.{spec.name}")
     for folder in (work / "raw", files):  # of an attempt that was cut off
         shutil.rmtree(folder, ignore_errors=True)
     files.mkdir(parents=True)
-    return {"name": spec.name, "source": spec.source, **source.prepare(options, work, files)}
+    try:
+        found = source.prepare(options, work, files)
+    except ConfigError as error:  # a source does not know the name of the set that it prepares
+        raise ConfigError(f"data.{spec.name}: {error}") from error
+    return {"name": spec.name, "kind": spec.kind, "source": spec.source, **found}
 
 
 def read_options(kind: type, given: Mapping[str, Any], where: str) -> Any:

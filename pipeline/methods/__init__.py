@@ -5,9 +5,10 @@ A module of this package defines one class derived from `Method`; `load_method` 
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from pipeline.config import ConfigError, available_methods
+from pipeline.config import ConfigError
 from pipeline.methods.base import Context, Method, build_options
 from pipeline.nn.encoders import build_encoder
 
@@ -18,8 +19,9 @@ def load_method(name: str) -> type[Method]:
     Raises:
         ConfigError: for a name that is not there.
     """
-    if name not in available_methods():
-        raise ConfigError(f"method is {name!r}; available methods: {available_methods()}")
+    known = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base"))
+    if name not in known:
+        raise ConfigError(f"method is {name!r}; available methods: {known}")
     module = import_module(f"pipeline.methods.{name}")
     own = [item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__]
     return next(item for item in own if issubclass(item, Method))

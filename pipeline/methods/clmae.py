@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.masking.uniform import Masking, keep, mean_over, uniform_mask
 from pipeline.methods.base import Context, Draw, Step
 from pipeline.methods.mae import MAE, translate_mae
-from pipeline.nn.vit import embed_patches, encode, initialise
+from pipeline.nn.families.vit import embed_patches, encode, initialise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,10 @@ from pipeline.masking.uniform import keep, mean_over, num_visible, uniform_mask
 from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.methods.mae import translate_mae
 from pipeline.methods.maskdistill import translate_beit
-from pipeline.nn.beit import mask_token_and_head
 from pipeline.nn.decoders import Decoder
+from pipeline.nn.families.beit import mask_token_and_head
+from pipeline.nn.families.vit import embed_patches, encode, encode_masked
 from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
-from pipeline.nn.vit import embed_patches, encode, encode_masked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ from pipeline.masking.uniform import Masking, keep, mean_over, num_visible, unif
 from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.methods.mae import translate_mae
 from pipeline.nn.decoders import Decoder
+from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.patches import patchify, unpatchify
-from pipeline.nn.vit import embed_patches, encode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from pipeline.masking.grid import grid_mask
 from pipeline.masking.uniform import Masking, keep, masking_of, mean_over, num_visible, uniform_mask
 from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.nn.decoders import Decoder
+from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.patches import patchify, unpatchify
-from pipeline.nn.vit import embed_patches, encode
 
 MASK_KINDS = ("uniform", "block", "grid")
 MIN_BLOCK = 16  # patches of a block-wise mask's smallest rectangle, as in BEiT

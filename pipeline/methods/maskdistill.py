@@ -8,7 +8,7 @@ Departures: no code was released, and sources disagree; what follows is a choice
 are those of its last block, without norm and projection (`teacher_output`); smooth L1 turns linear at 2 (`beta`; others
 read 1); the positions are BEiT v2's bias shared by all blocks (another `model` has others); the share of the largest
 crop is 0.2 as in BEiT v2 (`augment.scale`); the teacher sees the student's crop resized to its own grid rather than one
-rendered anew; CLIP's own pixel statistics are used, folded into its patch kernel (`pipeline.nn.clip`). The
+rendered anew; CLIP's own pixel statistics are used, folded into its patch kernel (`pipeline.nn.families.clip`). The
 class token is decayed like every other matrix.
 """
 
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from pipeline.masking.blockwise import blockwise_mask, num_draws
 from pipeline.masking.uniform import mean_over, num_visible
 from pipeline.methods.base import Context, Draw, Method, Step
-from pipeline.nn.beit import mask_token_and_head
+from pipeline.nn.families.beit import mask_token_and_head
+from pipeline.nn.families.vit import encode_masked
 from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
-from pipeline.nn.vit import encode_masked
 
 
 @dataclass(frozen=True, kw_only=True)

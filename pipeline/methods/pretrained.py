@@ -1,6 +1,6 @@
 """Pretrained: an encoder whose weights others trained, read from a timm state dict; the run names the file.
 
-CLIP's own pixel statistics are folded into its patch kernel, see `pipeline.nn.clip`.
+CLIP's own pixel statistics are folded into its patch kernel, see `pipeline.nn.families.clip`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.methods.base import Context, Method
-from pipeline.nn.clip import fold_statistics
+from pipeline.nn.families.clip import fold_statistics
 
 
 @dataclass(frozen=True, kw_only=True)

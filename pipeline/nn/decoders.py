@@ -12,8 +12,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from pipeline.masking.uniform import Masking
+from pipeline.nn.families.vit import initialise
 from pipeline.nn.positions import sincos_table
-from pipeline.nn.vit import initialise
 
 
 class Decoder(nn.Module):

@@ -4,7 +4,9 @@ A saved encoder is a safetensors file in timm's own key layout; its metadata nam
 so a task, or any other tool, needs nothing else to rebuild it.
 """
 
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from safetensors import safe_open
@@ -12,9 +14,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.config import ConfigError, models
-from pipeline.nn import beit, clip, resnet, vit
-
-FAMILIES = {"vit": vit, "beit": beit, "clip": clip, "resnet": resnet}
 
 
 def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: float = 0.0) -> nn.Module:
@@ -40,7 +39,7 @@ def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: floa
     patch = size.get("patch_size", 1)
     if height % patch or width % patch:
         raise ConfigError(f"image_size is {image_size}; expected a multiple of {model}'s patch size, {patch}")
-    encoder = FAMILIES[size["family"]].build(size, (height, width), drop_path)
+    encoder = _family(model).build(size, (height, width), drop_path)
     encoder.model_name, encoder.image_size = model, (height, width)
     return encoder
 
@@ -69,7 +68,7 @@ def load_encoder(
     metadata, state = _read(path)
     saved = (int(metadata["height"]), int(metadata["width"]))
     encoder = build_encoder(metadata["model"], image_size or saved, drop_path)
-    family = FAMILIES[models()[metadata["model"]]["family"]]
+    family = _family(metadata["model"])
     missing, unknown = encoder.load_state_dict(family.fit_positions(state, encoder), strict=False)
     if missing or unknown:
         raise ConfigError(f"{path} does not fit {metadata['model']}: missing {missing}, not known {unknown}")
@@ -79,6 +78,10 @@ def load_encoder(
 def model_of(path: str | Path) -> str:
     """The name of a saved encoder's model."""
     return _read(path)[0]["model"]
+
+
+def _family(model: str) -> ModuleType:
+    return import_module(f"pipeline.nn.families.{models()[model]['family']}")
 
 
 def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:

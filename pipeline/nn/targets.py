@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.nn.vit import embed_patches, run_blocks
+from pipeline.nn.families.vit import embed_patches, run_blocks
 
 OUTPUTS = ("last", "normed", "projected")
 NORMALISATIONS = ("none", "layer", "unit")

@@ -40,7 +40,12 @@ class Ablation:
 
     @property
     def title(self) -> str:
-        return f"{words.method(self.method)}: {words.setting(self.setting)}"
+        return f"{words.method(self.method)}: {self.axis}"
+
+    @property
+    def axis(self) -> str:
+        """The setting in words."""
+        return words.setting(self.setting, self.method)
 
     @property
     def is_numeric(self) -> bool:
@@ -76,10 +81,10 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
         title=ablation.title,
         caption=f"Runs of {words.method(ablation.method)} that differ in nothing but {ablation.setting}. {INTERVALS}",
         columns=(
-            Column(key="value", title=words.sentence(words.setting(ablation.setting)), numeric=ablation.is_numeric),
+            Column(key="value", title=words.sentence(ablation.axis), numeric=ablation.is_numeric),
             Column(key="run", title="Run"),
             *(
-                Column(key=f"{t}.{m}", title=f"{words.short_stage(t)} {words.metric(m)}", numeric=True)
+                Column(key=f"{t}.{m}", title=f"{grid.study.short(t)} {grid.study.metric(t, m)}", numeric=True)
                 for t, m in pairs
             ),
         ),

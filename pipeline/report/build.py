@@ -23,21 +23,11 @@ from pipeline.report.page import render
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
 from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
-from pipeline.report.results import ABSENT, cells_table, counts, leaderboard, records_table, task_table
-from pipeline.report.table import FORMATS, Entry, Table, to_text
+from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, records_table, task_table
+from pipeline.report.table import FORMATS, Column, Entry, Table, to_text
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
 MARKUP = 100_000  # bytes around the pictures: captions and links
-_SHORT = {
-    "knn.top1": "k-NN",
-    "linear_probe.top1": "Linear",
-    "finetune.top1": "Fine-tuned",
-    "detect.box_ap": "Box AP",
-    "detect.mask_ap": "Mask AP",
-    "segment.miou": "mIoU",
-    "separability.r2_fainter": "R²",
-    "mean_rank": "Rank",
-}
 
 
 def build(study: Study) -> Path:
@@ -58,7 +48,7 @@ def build(study: Study) -> Path:
         for ablation in find_ablations(grid)
     ]
     tables = {
-        "leaderboard": [leaderboard(grid)],
+        "leaderboards": leaderboards(grid),
         "tasks": [task_table(grid, task) for task in study.tasks],
         "ablations": [table for table, _ in ablations],
         "comparisons": [table for method in quotes for table in comparison_tables(grid, method, quotes[method])],
@@ -82,7 +72,7 @@ def build(study: Study) -> Path:
     }
     rest = len(render(pictures=[], **content).encode())
     budget = min(BUDGET, LIMIT - rest - MARKUP)
-    page = render(pictures=group_pictures(find_pictures(grid, budget)), **content)
+    page = render(pictures=group_pictures(study, find_pictures(grid, budget)), **content)
 
     for part in ("tables", "figures"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -106,32 +96,41 @@ def headline(study: Study) -> str:
     total = counts(grid.outcomes)
     told = ", ".join(f"{count} {status}" for status, count in total.items() if count or status == "done")
     lines = [f"Study {study.name} ({study.scale} scale): {told} of {len(grid.outcomes)} cells", ""]
-    lines.append(to_text(_narrow(leaderboard(grid))))
-    lines += ["", "± and [low, high] are 95 % intervals, over seeds and within one cell."]
+    boards = leaderboards(grid)
+    for board in boards:
+        lines += [board.title, ""] if len(boards) > 1 else []
+        lines += [to_text(_narrow(study, board)), ""]
+    lines += ["± and [low, high] are 95 % intervals, over seeds and within one cell."]
     if study.scale != SCALE:
         lines += ["Measured on embedded data: not comparable with any paper's numbers."]
     return "\n".join(lines)
 
 
-def _narrow(table: Table) -> Table:
-    """The leaderboard for a terminal: runs, metrics and ranks, no small print, short titles."""
+def _narrow(study: Study, table: Table) -> Table:
+    """A leaderboard for a terminal: runs, metrics and ranks, no small print, short titles."""
     wide = ("method", "improvement", "pretrain_hours")
     keep = [i for i, column in enumerate(table.columns) if column.key not in wide]
-    columns = tuple(
-        replace(table.columns[i], title=_SHORT.get(table.columns[i].key, table.columns[i].title)) for i in keep
-    )
+    columns = tuple(replace(table.columns[i], title=_short(study, table.columns[i])) for i in keep)
     rows = tuple(tuple(_brief(row[i]) for i in keep) for row in table.rows)
     return replace(table, columns=columns, rows=rows)
 
 
+def _short(study: Study, column: Column) -> str:
+    """A task's short name, or the metric's where several stand for the task."""
+    task, _, metric = column.key.partition(".")
+    if not metric:
+        return "Rank" if column.key == "mean_rank" else column.title
+    return study.short(task) if len(study.tasks[task].head.headline) == 1 else study.metric(task, metric)
+
+
 def _brief(entry: Entry) -> Entry:
-    return replace(entry, note="", text="–" if entry.text == ABSENT else entry.text)
+    return replace(entry, note="", text="–" if entry.text in (ABSENT, INAPPLICABLE) else entry.text)
 
 
 def _manifest(grid: Grid, folder: Path) -> str:
     """What the report was made from and what it consists of, without time or place."""
     study = grid.study
-    sources = [study.path, *(outcome.folder / "manifest.json" for outcome in grid.outcomes)]
+    sources = [study.path, *(outcome.node.manifest for outcome in grid.outcomes)]
     methods = unique(run.method for run in study.runs.values())
     sources += [place / f"{method}.yaml" for place in (PAPERS, COMPARISONS) for method in methods]
     sources += [spec.folder / "manifest.json" for spec in study.data.values()]

@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import ConfigError
-from pipeline.report import words
-from pipeline.report.grid import Grid, flatten
+from pipeline.config import ConfigError, flatten
+from pipeline.report.grid import Grid
 from pipeline.report.papers import MARKS, Quote
 from pipeline.report.results import INTERVALS, measured
 from pipeline.report.table import Column, Entry, Table, number, slug, word
@@ -101,7 +100,7 @@ def comparison_tables(grid: Grid, method: str, quotes: list[Quote]) -> list[Tabl
     for comparison in load_comparisons(method, quotes):
         for run in _runs(grid, method, comparison):
             groups.setdefault(comparison.quote.place, []).append(_row(grid, run, comparison))
-            reason = f"Tolerance of {comparison.tolerance:g} for {_label(comparison)}: {comparison.because}."
+            reason = f"Tolerance of {comparison.tolerance:g} for {_label(grid, comparison)}: {comparison.because}."
             reasons.setdefault(comparison.quote.place, {})[reason] = None
     return [
         Table(
@@ -137,7 +136,7 @@ def _row(grid: Grid, run: str, comparison: Comparison) -> tuple[Entry, ...]:
     comparable = said in ("within", "outside")
     return (
         word(run),
-        word(_label(comparison)),
+        word(_label(grid, comparison)),
         entry,
         Entry(text=f"{quote.value:g}", value=quote.value, note=MARKS.get(quote.kind, ""), tone="quoted"),
         word(quote.source, tone="quoted"),
@@ -152,8 +151,8 @@ def _say(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _label(comparison: Comparison) -> str:
-    return f"{words.short_stage(comparison.task)} {words.metric(comparison.metric)}"
+def _label(grid: Grid, comparison: Comparison) -> str:
+    return f"{grid.study.short(comparison.task)} {grid.study.metric(comparison.task, comparison.metric)}"
 
 
 def _runs(grid: Grid, method: str, comparison: Comparison) -> list[str]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report import words
-from pipeline.report.grid import Grid, Outcome, flatten, unique
+from pipeline.config import flatten
+from pipeline.report.grid import Grid, Outcome, unique
 from pipeline.report.table import Column, Entry, Table, number, word
 
 # Peak dense TFLOP/s (no sparsity) of the makers' data sheets: bf16 on tensor cores, float32 outside them.
@@ -97,7 +97,7 @@ def cost_table(grid: Grid) -> Table:
             row = tuple(word(None) for _ in range(7))
         cells = grid.select(stage, run)
         count = Entry(text=f"{len(done)} of {len(cells)}", value=len(done), evidence=tuple(o.key for o in cells))
-        rows.append((word(words.short_stage(stage)), word(run), count, *row))
+        rows.append((word(grid.study.short(stage)), word(run), count, *row))
     return Table(
         name="costs",
         title="Costs",
@@ -133,7 +133,7 @@ def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tup
     if energy is None:
         reasons.append("kWh: the device’s energy was not measured")
     if _mean(costs, "images_per_second") is None:
-        reasons.append(f"Images/s: {words.short_stage(stage)} of {run} did not measure a throughput")
+        reasons.append(f"Images/s: {grid.study.short(stage)} of {run} did not measure a throughput")
     row = (
         Entry(text=duration(hours), value=hours),
         number(_mean(costs, "images_per_second"), "{:,.1f}"),

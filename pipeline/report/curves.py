@@ -74,7 +74,7 @@ def loss_panels(grid: Grid) -> list[Panel]:
         for curve in _curves(grid, stage, NUM_POINTS // 2 if many else NUM_POINTS):
             groups.setdefault(_group(grid, stage, curve.run, many), []).append(curve)
         for group, curves in groups.items():
-            title = f"{words.stage(stage)} of {group}" if group else words.stage(stage)
+            title = f"{grid.study.title(stage)} of {group}" if group else grid.study.title(stage)
             name = "-".join(part for part in ("loss", stage, slug(group)) if part)
             panels.append(Panel(name=name, title=title, caption=_caption(title), curves=tuple(curves)))
     return panels

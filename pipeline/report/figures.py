@@ -81,15 +81,15 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
             found = [(value, grid.estimate(task, run, metric)) for value, run in ablation.points]
             points = [(value, estimate) for value, estimate in found if estimate is not None]
             if len(points) > 1:
-                label = f"{words.short_stage(task)} {words.metric(metric)}"
+                label = f"{grid.study.short(task)} {grid.study.metric(task, metric)}"
                 name = f"{ablation.name}-{task}-{metric}".replace("_", "-")
                 gaps = [words.value(value) for value, estimate in found if estimate is None]
-                caption = f"{label} by {words.setting(ablation.setting)}; whiskers are 95 % intervals, where known"
+                caption = f"{label} by {ablation.axis}; whiskers are 95 % intervals, where known"
                 caption += "" if ablation.is_numeric else "; the axis need not begin at zero"
                 caption += f"; no value at {', '.join(gaps)}." if gaps else "."
                 scale = f", {unit(grid, task, metric)}" if unit(grid, task, metric) else ""
                 draw = _line if ablation.is_numeric else _bars
-                setting = words.setting(ablation.setting)
+                setting = ablation.axis
                 panel = draw(points, setting, label + scale, digits(grid, task, metric))
                 figures[name] = (caption, _svg(panel, name, caption))
     return figures

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest as manifests
-from pipeline.config import Study
+from pipeline.cell import failure
+from pipeline.config import Study, flatten
+from pipeline.graph import Graph, Node
 from pipeline.statistics import Estimate, t_interval, wilson
 
 # Shares of counted test items; only for these is Wilson's interval meant.
@@ -23,25 +25,37 @@ PROPORTIONS = ("top1", "top5")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One cell of the grid. `status` is `done`, `failed` or `not run`; `error` says why it failed."""
+    """What became of one node. `status` is `done`, `failed` or `not run`; `error` says why it failed."""
 
-    study: str
-    stage: str
-    run: str
-    seed: int
+    node: Node
     status: str
-    folder: Path
     manifest: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
-    command: str = ""
+
+    @property
+    def study(self) -> Study:
+        return self.node.study
+
+    @property
+    def stage(self) -> str:
+        return self.node.stage
+
+    @property
+    def run(self) -> str:
+        return self.node.run
+
+    @property
+    def seed(self) -> int:
+        assert self.node.seed is not None
+        return self.node.seed
+
+    @property
+    def folder(self) -> Path:
+        return self.node.folder
 
     @property
     def key(self) -> str:
         return f"{self.stage}/{self.run}-{self.seed}"
-
-    @property
-    def log(self) -> Path:
-        return Path("logs") / self.study / self.stage / f"{self.run}-{self.seed}.log"
 
     def record(self, metric: str) -> Mapping[str, Any] | None:
         return next((record for record in self.manifest.get("records", []) if record["metric"] == metric), None)
@@ -123,27 +137,14 @@ def estimate(records: Sequence[Mapping[str, Any]]) -> Estimate | None:
 
 def read_grid(study: Study) -> Grid:
     """Look for the manifest of every cell that a study implies; paths are relative to the project's root."""
-    return Grid(study=study, outcomes=tuple(_outcome(study, *cell) for cell in study.cells()))
+    graph = Graph(study)
+    return Grid(study=study, outcomes=tuple(_outcome(graph.node(*cell)) for cell in study.cells()))
 
 
 def read_data(study: Study) -> dict[str, Mapping[str, Any] | None]:
-    """Each role's data manifest, None where the data set was not prepared yet."""
-    found: dict[str, Mapping[str, Any] | None] = {}
-    for role, spec in study.data.items():
-        path = spec.folder / "manifest.json"
-        found[role] = manifests.read(path) if path.is_file() else None
-    return found
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"options": {"mask_ratio": 0.75}}` as `{"options.mask_ratio": 0.75}`."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    """Each data set's manifest, None where it was not prepared yet."""
+    paths = {name: spec.folder / "manifest.json" for name, spec in study.data.items()}
+    return {name: manifests.read(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
@@ -151,26 +152,17 @@ def unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(value for value in values if value not in (None, "")))
 
 
-def _outcome(study: Study, stage: str, run: str, seed: int) -> Outcome:
-    folder = study.folder(stage, run, seed)
-    place: dict[str, Any] = {
-        "study": study.name,
-        "stage": stage,
-        "run": run,
-        "seed": seed,
-        "folder": folder,
-        "command": f"python -m stages.{stage} --study {study.path} --run {run} --seed {seed}",
-    }
-    if (folder / "manifest.json").is_file():
+def _outcome(node: Node) -> Outcome:
+    if node.manifest.is_file():
         try:
-            return Outcome(**place, status="done", manifest=manifests.read(folder / "manifest.json"))
+            return Outcome(node=node, status="done", manifest=manifests.read(node.manifest))
         except manifests.ManifestError as error:
-            return Outcome(**place, status="failed", error=str(error))
-    failure = Path("work") / study.name / stage / f"{run}-{seed}.failure.json"
-    if failure.is_file():
+            return Outcome(node=node, status="failed", error=str(error))
+    path = failure(node)
+    if path.is_file():
         try:
-            told = str(json.loads(failure.read_text())["error"])
+            told = str(json.loads(path.read_text())["error"])
         except (ValueError, KeyError, TypeError):
-            told = f"the stage failed; its message in {failure} cannot be read"
-        return Outcome(**place, status="failed", error=told)
-    return Outcome(**place, status="not run")
+            told = f"the stage failed; its message in {path} cannot be read"
+        return Outcome(node=node, status="failed", error=told)
+    return Outcome(node=node, status="not run")

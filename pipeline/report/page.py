@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import words
 from pipeline.report.figures import PALETTE
 
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
@@ -37,7 +36,6 @@ def _environment() -> Environment:
         "inline": Markup,  # our own markup; everything else is escaped
         "themed": _themed,
         "anchor": lambda key: "cell-" + re.sub(r"[^A-Za-z0-9-]+", "-", key),
-        "stage": words.stage,
         "bytes": lambda count: f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB",
         "pretty": _pretty,
     }

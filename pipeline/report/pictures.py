@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.report import words
+from pipeline.config import Study
 from pipeline.report.grid import Grid, Outcome
 
 BUDGET = 2_500_000  # bytes of all pictures together at most
@@ -84,12 +84,12 @@ def step(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def group_pictures(pictures: Sequence[Picture]) -> list[tuple[str, list[Picture]]]:
+def group_pictures(study: Study, pictures: Sequence[Picture]) -> list[tuple[str, list[Picture]]]:
     """Pictures under the full name of their stage, and those of one run's training in the order of their steps."""
     groups: dict[str, list[Picture]] = {}
     for stage in dict.fromkeys(picture.stage for picture in pictures):
         own = [picture for picture in pictures if picture.stage == stage]
-        groups[words.stage(stage)] = [picture for picture in own if picture.step is None]
+        groups[study.title(stage)] = [picture for picture in own if picture.step is None]
         for picture in sorted(own, key=lambda picture: picture.step or 0):
             if picture.step is not None:
                 groups.setdefault(f"{picture.run}: masks over training", []).append(picture)

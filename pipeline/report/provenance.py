@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report import words
+from pipeline.config import flatten
 from pipeline.report.costs import device_hours, duration
-from pipeline.report.grid import Grid, Outcome, flatten, unique
+from pipeline.report.grid import Grid, Outcome, unique
 
 
 def facts(grid: Grid) -> dict[str, str]:
@@ -66,11 +66,11 @@ def protocol(grid: Grid, task: str) -> list[tuple[str, Mapping[str, Any]]]:
 def evidence(outcome: Outcome) -> dict[str, Any]:
     return {
         "key": outcome.key,
-        "title": f"{words.stage(outcome.stage)} of {outcome.run}, seed {outcome.seed}",
+        "title": f"{outcome.study.title(outcome.stage)} of {outcome.run}, seed {outcome.seed}",
         "status": outcome.status,
         "error": outcome.error,
-        "command": outcome.manifest.get("command", outcome.command),
-        "manifest_path": str(outcome.folder / "manifest.json"),
-        "log": str(outcome.log),
+        "command": outcome.manifest.get("command", outcome.node.command),
+        "manifest_path": str(outcome.node.manifest),
+        "log": str(outcome.node.log),
         "manifest": outcome.manifest,
     }

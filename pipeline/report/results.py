@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline.config import Track
 from pipeline.report import words
 from pipeline.report.costs import device_hours, duration, images_per_second
 from pipeline.report.grid import Grid, Outcome
@@ -20,14 +21,12 @@ INTERVALS = (
 
 LOWER = " (lower is better)"
 ABSENT = "not in the study"
+INAPPLICABLE = "does not apply"
 
 
-def headline_metrics(grid: Grid, stage: str) -> list[str]:
+def headline_metrics(grid: Grid, task: str) -> list[str]:
     """The metrics that stand for a task in the leaderboard."""
-    if stage in words.HEADLINES:
-        return list(words.HEADLINES[stage])
-    found = [record["metric"] for record in grid.metrics(stage)]
-    return found[:1] or ["score"]
+    return list(grid.study.tasks[task].head.headline)
 
 
 def higher_is_better(grid: Grid, stage: str, metric: str) -> bool:
@@ -51,7 +50,8 @@ def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) 
     done = [outcome for outcome in outcomes if outcome.record(metric) is not None]
     keys = tuple(outcome.key for outcome in outcomes)
     if not outcomes:
-        return Entry(text=ABSENT, tone="missing")
+        reason = grid.study.tasks[stage].skipped.get(run)
+        return Entry(text=ABSENT if reason is None else INAPPLICABLE, value=None, note=reason or "", tone="missing")
     found = grid.estimate(stage, run, metric)
     if found is None:
         return _absent(grid, stage, run)
@@ -59,32 +59,37 @@ def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) 
     return Entry(text=found.text(digits(grid, stage, metric, fine)), value=found, note=note, evidence=keys)
 
 
-def leaderboard(grid: Grid) -> Table:
+def leaderboards(grid: Grid) -> list[Table]:
+    """One leaderboard per track."""
+    return [leaderboard(grid, track) for track in grid.study.tracks.values()]
+
+
+def leaderboard(grid: Grid, track: Track) -> Table:
     """Runs × headline metrics in the order of their mean ranks, with the odds against the next and what each cost.
 
-    The best of each column is marked. Ranks are over the tasks that all runs of the study have in common.
+    The best of each column is marked. Ranks are over the tasks that all runs of the track have in common.
     """
-    study = grid.study
-    pairs = [(task, metric) for task in study.tasks for metric in headline_metrics(grid, task)]
-    shared = [task for task in study.tasks if set(study.tasks[task].runs) == set(study.runs)]
+    study, runs = grid.study, track.runs
+    pairs = [(task, metric) for task in track.tasks for metric in headline_metrics(grid, task)]
+    shared = [task for task in track.tasks if set(study.tasks[task].runs) == set(runs)]
     columns, entries, ranked, directions, plain = [], [], [], [], []
     for task, metric in pairs:
         higher = higher_is_better(grid, task, metric)
-        column = [measured(grid, task, run, metric) for run in study.runs]
+        column = [measured(grid, task, run, metric) for run in runs]
         entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
-        title = f"{words.short_stage(task)} {words.metric(metric)}{'' if higher else LOWER}"
+        title = f"{study.short(task)} {study.metric(task, metric)}{'' if higher else LOWER}"
         columns.append(Column(key=f"{task}.{metric}", title=title, numeric=True))
         if unit(grid, task, metric) != "%" and grid.metrics(task):
-            plain.append(words.metric(metric))
+            plain.append(study.metric(task, metric))
         if task in shared or not shared:
             ranked.append([e.value.mean if isinstance(e.value, Estimate) else None for e in column])
             directions.append(higher)
-    ranks = mean_ranks(ranked, directions) or [None] * len(study.runs)
-    places = dict(zip(study.runs, ranks, strict=True))
-    order = sorted(study.runs, key=lambda run: (places[run] is None, places[run] or 0.0))
+    ranks = mean_ranks(ranked, directions) or [None] * len(runs)
+    places = dict(zip(runs, ranks, strict=True))
+    order = sorted(runs, key=lambda run: (places[run] is None, places[run] or 0.0))
     # Who has no rank has no place in the ranking.
     following = {run: after for run, after in itertools.pairwise(order) if places[after] is not None}
-    index = {run: i for i, run in enumerate(study.runs)}
+    index = {run: i for i, run in enumerate(runs)}
     rows = []
     for run in order:
         after, done = following.get(run), grid.select("pretrain", run, "done")
@@ -95,16 +100,16 @@ def leaderboard(grid: Grid) -> Table:
                 word(run),
                 Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
                 number(places[run], "{:.1f}"),
-                improvement(grid, run, after) if after else word(None),
+                improvement(grid, run, after, track.tasks) if after else word(None),
                 *(column[index[run]] for column in entries),
                 Entry(text=duration(hours), value=hours, note=speed) if done else _absent(grid, "pretrain", run),
             )
         )
     scale = f"in %, {', '.join(plain)} as a plain number" if plain else "in %"
-    over = f"the tasks that all runs have ({', '.join(map(words.short_stage, shared))})" if shared else "all columns"
+    over = f"the tasks that all runs have ({', '.join(map(study.short, shared))})" if shared else "all columns"
     return Table(
-        name="leaderboard",
-        title="Leaderboard",
+        name=f"leaderboard-{track.kind.replace('_', '-')}",
+        title=f"Leaderboard: {track.title.lower()}" if len(study.tracks) > 1 else "Leaderboard",
         caption=f"Every run under the same protocols, {scale}; the best of a column is bold. {INTERVALS}",
         columns=(
             Column(key="run", title="Run"),
@@ -126,10 +131,10 @@ def leaderboard(grid: Grid) -> Table:
     )
 
 
-def improvement(grid: Grid, run: str, other: str) -> Entry:
+def improvement(grid: Grid, run: str, other: str, tasks: Sequence[str]) -> Entry:
     """The probability of improvement of one run over another, with the tasks and pairs of seeds behind it."""
     ours, theirs, directions, keys = [], [], [], []
-    for task in grid.study.tasks:
+    for task in tasks:
         metric = headline_metrics(grid, task)[0]
         found = [_values(grid, task, name, metric) for name in (run, other)]
         if all(found):
@@ -156,7 +161,7 @@ def task_table(grid: Grid, task: str) -> Table:
         column = [_with_seeds(grid, task, run, metric) for run in runs]
         entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
         scale = unit(grid, task, metric)
-        title = words.metric(metric) + (f", {scale}" if scale else "") + ("" if higher else LOWER)
+        title = grid.study.metric(task, metric) + (f", {scale}" if scale else "") + ("" if higher else LOWER)
         columns.append(Column(key=metric, title=title, numeric=True))
     rows = []
     for i, run in enumerate(runs):
@@ -172,7 +177,7 @@ def task_table(grid: Grid, task: str) -> Table:
         )
     return Table(
         name=f"task-{task.replace('_', '-')}",
-        title=words.stage(task),
+        title=grid.study.title(task),
         caption=f"Means over seeds with each seed’s value below. {INTERVALS}",
         columns=(
             Column(key="run", title="Run"),
@@ -198,7 +203,7 @@ def records_table(grid: Grid) -> Table:
                 number(outcome.seed, "{}"),
                 word(record["metric"]),
             )
-            path = word(outcome.folder / "manifest.json", evidence=(outcome.key,))
+            path = word(outcome.node.manifest, evidence=(outcome.key,))
             rows.append((*place, *numbers, word(record.get("unit")), path))
     keys = ("stage", "run", "seed", "metric", "value", "low", "high", "count", "unit", "manifest")
     return Table(
@@ -221,7 +226,7 @@ def cells_table(grid: Grid) -> Table:
         seconds = outcome.manifest.get("cost", {}).get("seconds")
         rows.append(
             (
-                word(words.short_stage(outcome.stage)),
+                word(grid.study.short(outcome.stage)),
                 word(outcome.run),
                 number(outcome.seed, "{}"),
                 Entry(text=outcome.status, value=outcome.status, tone=tone, evidence=(outcome.key,)),

@@ -22,8 +22,8 @@ from pipeline.data.images import Images
 from pipeline.engine.fit import Plan, connect, fit
 from pipeline.engine.optim import TOKENS, layers_of, param_groups
 from pipeline.engine.schedules import warmup_cosine
-from pipeline.nn.beit import unshare_positions
 from pipeline.nn.encoders import is_transformer, load_encoder
+from pipeline.nn.families.beit import unshare_positions
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation_set, pool
 

@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
+from pipeline.graph import Graph
 from pipeline.masking.uniform import keep, uniform_mask
 from pipeline.nn.encoders import is_transformer, load_encoder
-from pipeline.nn.vit import embed_patches, encode
+from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.tasks.features import evaluation_set
 
 PAIRS, MASKS = 103, 104  # streams of draws
@@ -60,7 +61,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     settings, started = cell.settings, time.monotonic()
     encoder = load_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
     if not is_transformer(encoder):
-        raise ConfigError(f"separability needs patches; leave {cell.name}, a {encoder.model_name}, out of its runs")
+        raise ConfigError(f"separability needs patches; leave {cell.run.name}, a {encoder.model_name}, out of its runs")
     images = evaluation_set(cell.data, "val", settings)
     num_pairs = min(settings["num_pairs"], len(images))
     pairs, noise = draw_pairs(len(images), num_pairs, encoder.patch_embed.num_patches, cell.seed)
@@ -244,7 +245,7 @@ def trained_branches(cell: Cell, image_size: int) -> Branches | None:
     state = load_file(path)
     if "branches.0.weight" not in state:
         return None
-    teacher = cell.study.folder("pretrain", cell.run.teacher, cell.seed) / "files"
+    teacher = Graph(cell.study).node("pretrain", cell.run.teacher, cell.seed).folder / "files"
     taught = load_file(teacher / "method.safetensors")
     embed = _linear(taught["decoder.embed.weight"], taught["decoder.embed.bias"])
     maps = [_linear(state[f"branches.{index}.weight"], state[f"branches.{index}.bias"])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.config import ConfigError, DataSpec
+from pipeline.config import ConfigError, DataSet
 from pipeline.data.packed import Packed
 from pipeline.data.pictures import decode
 from pipeline.data.prepare import prepare
@@ -26,8 +26,8 @@ SCENES = {
 }  # fmt: skip
 
 
-def run(tmp_path, source, options, role="images", files="files"):
-    spec = DataSpec(role=role, name=f"my-{source}", source=source, options=options)
+def run(tmp_path, source, options, kind="images", files="files"):
+    spec = DataSet(kind=kind, name=f"my-{source}", source=source, options=options)
     return prepare(spec, tmp_path / "work", tmp_path / files), tmp_path / files
 
 
@@ -83,12 +83,12 @@ def test_scenes_as_ade20k(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"sede": 1}, "data.images has 'sede'; available keys: train_images, .*; did you mean 'seed'?"),
-        ({"noise": None}, "data.images.noise is None; expected float"),
-        ({"seed": 1.5}, "data.images.seed is 1.5; expected int"),
-        ({"seed": True}, "data.images.seed is True; expected int"),
-        ({"scale": 0.5}, r"data.images.scale is 0.5; expected \[smallest, largest\]"),
-        ({"scale": [1, 0.5]}, r"data.images.scale is \[1, 0.5\]; expected \[smallest, largest\]"),
+        ({"sede": 1}, "data.my-digits has 'sede'; available keys: train_images, .*; did you mean 'seed'?"),
+        ({"noise": None}, "data.my-digits.noise is None; expected float"),
+        ({"seed": 1.5}, "data.my-digits.seed is 1.5; expected int"),
+        ({"seed": True}, "data.my-digits.seed is True; expected int"),
+        ({"scale": 0.5}, r"data.my-digits.scale is 0.5; expected \[smallest, largest\]"),
+        ({"scale": [1, 0.5]}, r"data.my-digits.scale is \[1, 0.5\]; expected \[smallest, largest\]"),
         ({"scale": [0, 1]}, r"scale is \[0.0, 1.0\]; expected shares of the image above 0"),
         ({"contrast": 1}, "contrast is 1.0; expected 0 to 0.8"),
     ],
@@ -100,20 +100,21 @@ def test_wrong_options_are_named(tmp_path, changes, message):
 
 def test_missing_options_are_named(tmp_path):
     given = {key: value for key, value in DIGITS.items() if key not in ("seed", "noise")}
-    with pytest.raises(ConfigError, match=r"data.images lacks noise, seed; required keys: train_images"):
+    with pytest.raises(ConfigError, match=r"data.my-digits lacks noise, seed; required keys: train_images"):
         run(tmp_path, "digits", given)
 
 
 def test_an_unset_root_names_its_key(tmp_path):
     usual = {"root": None, "expect": None, "max_reject_share": 0, "num_workers": 1, "shard_mib": 1}
     for source, role in (("imagenet", "images"), ("coco", "detection"), ("ade20k", "segmentation")):
-        with pytest.raises(ConfigError, match=rf"data.{role}.root is not set; .* Expected: .* to be had"):
+        with pytest.raises(ConfigError, match=rf"data.my-{source}: root is not set; .* Expected: .* to be had"):
             run(tmp_path, source, usual, role)
 
 
 def test_preparing_imports_no_torch():
     code = (
-        "import sys; import stages.prepare; from pipeline.data.sources import digits, scenes_coco, scenes_ade20k;"
+        "import sys; import stages.prepare; from pipeline.data.sources.images import digits;"
+        "from pipeline.data.sources.detection import coco; from pipeline.data.sources.segmentation import ade20k;"
         "heavy = {'torch', 'sklearn', 'skimage'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from pipeline.config import ConfigError
 from pipeline.engine.weights import import_weights, read_state
 from pipeline.methods import build_method
-from pipeline.nn import clip
 from pipeline.nn.encoders import build_encoder
-from pipeline.nn.vit import encode_masked
+from pipeline.nn.families import clip
+from pipeline.nn.families.vit import encode_masked
 from tests.methods import recipe, slow
 from tests.methods.conftest import build, context
 

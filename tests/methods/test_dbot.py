@@ -12,8 +12,8 @@ from pipeline.engine.schedules import warmup_cosine
 from pipeline.engine.teachers import PublishedRun
 from pipeline.masking.blockwise import blockwise_mask, num_draws
 from pipeline.methods import build_method
-from pipeline.nn.beit import STD
 from pipeline.nn.encoders import save_encoder
+from pipeline.nn.families.beit import STD
 from tests.methods import recipe, slow
 from tests.methods.conftest import build, context
 

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.config import ConfigError
 from pipeline.masking.blockwise import num_draws
-from pipeline.nn.beit import STD
+from pipeline.nn.families.beit import STD
 from tests.masking.test_blockwise import slow_mask
 from tests.methods import slow
 from tests.methods.conftest import build

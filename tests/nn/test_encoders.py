@@ -8,8 +8,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from pipeline.config import ConfigError
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.positions import resize_table
-from pipeline.nn.vit import embed_patches, encode
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def encoder():
 
 @pytest.mark.parametrize(("model", "parameters", "grid"), [("vit_base", 85_798_656, 14), ("vit_huge", 630_764_800, 16)])
 def test_paper_sizes(model, parameters, grid):
-    with torch.device("meta"), mock.patch("pipeline.nn.vit.initialise"):  # sizes only, no values
+    with torch.device("meta"), mock.patch("pipeline.nn.families.vit.initialise"):  # sizes only, no values
         built = build_encoder(model, 224)
     assert sum(parameter.numel() for parameter in built.parameters()) == parameters
     assert built.patch_embed.grid_size == (grid, grid)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pipeline.nn import clip
 from pipeline.nn.encoders import build_encoder
+from pipeline.nn.families import clip
 from pipeline.nn.targets import TeacherFeatures, distance, normalise
 from tests.methods import slow
 

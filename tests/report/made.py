@@ -13,20 +13,21 @@ import yaml
 from PIL import Image
 
 from pipeline import manifest as manifests
-from pipeline.config import DataSpec, Run, Study, Task
+from pipeline.config import DataSet, Run, Study, Task, protocol_head, recipe_head
+from pipeline.graph import Graph
 
-RECIPE = {"model": "vit_micro", "data": "images", "duration": "120 steps", "precision": "bf16"}
+RECIPE = {"model": "vit_micro", "duration": "120 steps", "precision": "bf16"}
 RECIPES = {
     "mae": {**RECIPE, "options": {"mask_ratio": 0.75, "decoder_depth": 2}},
     "supervised": {**RECIPE, "label_smoothing": 0.1},
     "random": RECIPE,
 }
 PROTOCOLS = {
-    "knn": {"data": "images", "num_neighbours": 20, "temperature": 0.07},
-    "linear_probe": {"data": "images", "duration": "90 epochs", "lrs": [0.05, 0.1]},
-    "finetune": {"data": "images", "duration": "100 epochs", "layer_decay": 0.75},
-    "detect": {"data": "detection", "duration": "60 steps"},
-    "segment": {"data": "segmentation", "duration": "60 steps"},
+    "knn": {"num_neighbours": 20, "temperature": 0.07},
+    "linear_probe": {"duration": "90 epochs", "lrs": [0.05, 0.1]},
+    "finetune": {"duration": "100 epochs", "layer_decay": 0.75},
+    "detect": {"duration": "60 steps"},
+    "segment": {"duration": "60 steps"},
 }
 METRICS = {
     "knn": ["top1"],
@@ -59,6 +60,16 @@ COMPARISONS = [
     ]
 ]  # fmt: skip
 NASTY = 'loss is nan at step 7: <b>lr</b> & "scale" | 100 % of $x_i$'
+SETS = {
+    name: DataSet(name=name, kind=kind, source=source, options={})
+    for name, kind, source in [
+        ("digits", "images", "digits"),
+        ("scenes", "detection", "scenes_coco"),
+        ("ground", "segmentation", "scenes_ade20k"),
+    ]
+}
+READ = {"detect": SETS["scenes"], "segment": SETS["ground"]}
+TITLES = {"mae": "MAE", "supervised": "supervised", "random": "untrained"}
 FAILED, MISSING = ("detect", "random", 0), ("segment", "mae-r50", 0)
 
 
@@ -67,6 +78,8 @@ def make_run(name: str, method: str, **more: Any) -> Run:
     return Run(
         name=name,
         method=method,
+        head=recipe_head(method),
+        data=SETS["digits"],
         **{"seeds": (0, 1), "changes": {}, "teacher": None, "weights": None, "cluster": {}, **more},
     )
 
@@ -88,31 +101,43 @@ def make_study(scale: str = "demo", name: str = "made") -> Study:
         "mae-r90": make_run("mae-r90", "mae", changes={"options.mask_ratio": 0.9}),
     }
     tasks = {
-        task: Task(name=task, seeds=(0, 1) if task in ("knn", "linear_probe") else (0,), runs=tuple(runs), changes={})
+        task: Task(
+            name=task,
+            protocol=task,
+            head=protocol_head(task),
+            data=READ.get(task, SETS["digits"]),
+            seeds=(0, 1) if task in ("knn", "linear_probe") else (0,),
+            runs=tuple(runs),
+            changes={},
+        )
         for task in PROTOCOLS
     }
-    roles = {
-        "images": ("digits", "digits"),
-        "detection": ("scenes", "scenes_coco"),
-        "segmentation": ("ground", "scenes_ade20k"),
-    }
-    data = {role: DataSpec(role=role, name=n, source=source, options={}) for role, (n, source) in roles.items()}
     return Study(
-        path=Path(f"config/{name}.yaml"), name=name, scale=scale, seeds=(0, 1), data=data, runs=runs,
+        path=Path(f"config/{name}.yaml"), name=name, scale=scale, seeds=(0, 1), data=SETS, runs=runs,
         tasks=tasks, cluster={}
     )  # fmt: skip
+
+
+def head(name: str) -> dict[str, Any]:
+    """Of a recipe; of a protocol the one that the project has."""
+    if name in TITLES:
+        return {"version": 1, "title": TITLES[name], "kind": "images"}
+    real = yaml.safe_load((Path(__file__).parents[2] / "config/tasks" / f"{name}.yaml").read_text())
+    return {key: value for key, value in real.items() if key not in ("demo", "paper")}
 
 
 def write_config(root: Path) -> None:
     for folder, files in (("recipes", RECIPES), ("tasks", PROTOCOLS)):
         (root / "config" / folder).mkdir(parents=True, exist_ok=True)
         for name, section in files.items():
-            text = yaml.safe_dump({"version": 1, "demo": section, "paper": section})
+            text = yaml.safe_dump({**head(name), "demo": section, "paper": section})
             (root / "config" / folder / f"{name}.yaml").write_text(text)
     for folder, content in (("papers", QUOTES), ("comparisons", {"comparisons": COMPARISONS})):
         (root / "config" / folder).mkdir(exist_ok=True)
         (root / "config" / folder / "mae.yaml").write_text(yaml.safe_dump(content))
-    (root / "config/models.yaml").write_text("vit_micro: {family: vit, width: 96}\n")
+    (root / "config/models").mkdir(exist_ok=True)
+    family = "takes: [images]\ngives: [features, maps, patches]\nmodels: {vit_micro: {width: 96}}\n"
+    (root / "config/models/vit.yaml").write_text(family)
     (root / "config/made.yaml").write_text("scale: demo\n")
 
 
@@ -144,7 +169,7 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
     (files / "weights.bin").write_bytes(rng.bytes(64))
     whole = {
         "stage": stage, "study": study.name, "run": run, "method": study.runs[run].method, "seed": seed,
-        "command": f"python -m stages.{stage} --study {study.path} --run {run} --seed {seed}",
+        "command": Graph(study).node(stage, run, seed).command,
         "settings": study.settings(stage, run),
         "inputs": {"data": {"manifest": "data/digits/manifest.json", "digest": "d" * 64}},
         "records": [
@@ -161,7 +186,7 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
                        "started": "2026-01-02T03:04:05+00:00", "finished": "2026-01-02T03:05:06+00:00"},
         **changes,
     }  # fmt: skip
-    return manifests.publish(study.folder(stage, run, seed), files, whole)
+    return manifests.publish(Graph(study).node(stage, run, seed).folder, files, whole)
 
 
 def fill(study: Study) -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 import stages.report
 from pipeline import manifest
 from pipeline.report.build import LIMIT, build, headline
+from tests.small import folder as folder_of
 
 from .made import NASTY, fill, make_study, publish, value_of
 
@@ -32,7 +33,7 @@ def table(name):
 
 
 def test_the_leaderboard_holds_the_manifests_numbers(page):
-    rows = table("leaderboard")
+    rows = table("leaderboard-images")
     values = [value_of("knn", "top1", "mae", seed) for seed in (0, 1)]
     low, high = stats.t.interval(0.95, 1, loc=sum(values) / 2, scale=stats.sem(values))
     assert float(rows["mae"]["knn.top1"]) == pytest.approx(sum(values) / 2)
@@ -57,7 +58,7 @@ def test_every_record_is_exported_as_measured(page):
 
 
 def test_what_failed_or_is_missing_says_so_everywhere(page):
-    rows = table("leaderboard")
+    rows = table("leaderboard-images")
     assert rows["random"]["detect.box_ap"] == "failed"
     assert rows["mae-r50"]["segment.miou"] == "not run"
     assert rows["random"]["mean_rank"] == rows["mae-r50"]["mean_rank"] == ""
@@ -91,12 +92,12 @@ def test_quotes_stand_apart_from_measurements(page):
     measured, _, quoted = page.partition('<section id="quoted"')
     assert "Made paper" not in measured
     assert quoted.count("Made paper Table 1") >= 2
-    assert table("leaderboard").keys() == {"random", "supervised", "mae", "mae-r50", "mae-r90"}
+    assert table("leaderboard-images").keys() == {"random", "supervised", "mae", "mae-r50", "mae-r90"}
 
 
 def test_every_table_comes_in_four_notations(page):
     names = {path.stem for path in Path("reports/made/tables").iterdir()}
-    assert {"leaderboard", "costs", "cells", "records", "quoted-mae", "task-knn", "task-segment"} <= names
+    assert {"leaderboard-images", "costs", "cells", "records", "quoted-mae", "task-knn", "task-segment"} <= names
     for name in names:
         for suffix in ("csv", "md", "tex", "json"):
             assert Path(f"reports/made/tables/{name}.{suffix}").stat().st_size > 0
@@ -136,7 +137,7 @@ def test_the_report_names_what_it_was_made_from(page):
 
 
 def test_tampered_files_and_moved_settings_are_told(study):
-    (study.folder("pretrain", "mae", 0) / "files/picture.png").write_bytes(b"tampered")
+    (folder_of(study, "pretrain", "mae", 0) / "files/picture.png").write_bytes(b"tampered")
     settings = study.settings("knn", "mae")
     publish(study, "knn", "mae", 0, settings={**settings, "num_neighbours": 10})
     page = build(study).read_text()
@@ -148,7 +149,7 @@ def test_a_study_of_which_nothing_ran_still_has_a_report(root):
     page = build(make_study()).read_text()
     assert "<b>0</b> done" in page
     assert "<b>45</b> not run" in page
-    assert set(table("leaderboard")["mae"].values()) == {"mae", "not run", ""}
+    assert set(table("leaderboard-images")["mae"].values()) == {"mae", "not run", ""}
     assert "not prepared" in page
     assert Path("reports/made/figures").is_dir()  # the workflow promises it, even empty
 

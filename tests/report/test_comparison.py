@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import ConfigError, _flatten, load_study
+from pipeline.config import ConfigError, flatten, load_study
 from pipeline.report.comparison import _runs, comparison_tables, differences, load_comparisons, verdict
 from pipeline.report.grid import read_grid
 from pipeline.report.papers import load_quotes
@@ -117,7 +117,7 @@ def test_the_projects_own_declarations_name_settings_that_exist(method, monkeypa
     for comparison in comparisons:
         for stage, settings in [*comparison.protocol.items(), ("pretrain", comparison.run)]:
             path = ROOT / (f"config/recipes/{method}.yaml" if stage == "pretrain" else f"config/tasks/{stage}.yaml")
-            known = {*_flatten(yaml.safe_load(path.read_text())["paper"]), "teacher", "stages"}
+            known = {*flatten(yaml.safe_load(path.read_text())["paper"]), "teacher", "stages", "data"}
             assert set(settings) <= known, f"{path} lacks {sorted(set(settings) - known)}"
 
 

@@ -8,6 +8,7 @@ import pytest
 from pipeline.report.curves import MOST, NUM_POINTS, loss_panels, read_log, thin
 from pipeline.report.figures import loss_figure, style
 from pipeline.report.grid import read_grid
+from tests.small import folder as folder_of
 
 from .made import make_run, make_study, publish, with_runs
 
@@ -54,7 +55,7 @@ def test_many_runs_share_panels_by_method(root):
 
 def test_a_log_that_changed_since_is_not_drawn(study):
     for seed in (0, 1):
-        (study.folder("pretrain", "mae", seed) / "files/log.jsonl").write_text(json.dumps({"step": 1, "loss": 0}))
+        (folder_of(study, "pretrain", "mae", seed) / "files/log.jsonl").write_text(json.dumps({"step": 1, "loss": 0}))
     assert "loss-pretrain-mae" not in {panel.name for panel in loss_panels(read_grid(study))}
 
 

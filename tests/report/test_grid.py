@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from pipeline.report.grid import estimate, read_grid
+from tests.small import folder as folder_of
 
 from .made import FAILED, MISSING, NASTY, publish
 
@@ -22,12 +23,15 @@ def test_every_cell_of_the_study_is_there_once(study):
     assert (failed.stage, failed.run, failed.seed) == FAILED
     assert failed.error == NASTY
     assert (missing.stage, missing.run, missing.seed) == MISSING
-    assert missing.command == "python -m stages.segment --study config/made.yaml --run mae-r50 --seed 0"
+    assert (
+        missing.node.command
+        == "python -m stages.evaluate --study config/made.yaml --task segment --run mae-r50 --seed 0"
+    )
 
 
 def test_an_unreadable_manifest_is_a_failure_not_a_crash(study):
-    (study.folder("knn", "mae", 0) / "manifest.json").write_text('{"format": 1, "rec')
-    (study.folder("knn", "mae", 1) / "manifest.json").write_text(json.dumps({"format": 99}))
+    (folder_of(study, "knn", "mae", 0) / "manifest.json").write_text('{"format": 1, "rec')
+    (folder_of(study, "knn", "mae", 1) / "manifest.json").write_text(json.dumps({"format": 99}))
     first, second = read_grid(study).select("knn", "mae")
     assert (first.status, second.status) == ("failed", "failed")
     assert "not JSON" in first.error

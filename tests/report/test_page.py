@@ -68,23 +68,23 @@ def test_all_pictures_load(page):
 
 def test_headings_sort_by_worth_with_gaps_last(page):
     key = "detect.box_ap"
-    header = page.locator(f"#table-leaderboard th[data-key='{key}']")
+    header = page.locator(f"#table-leaderboard-images th[data-key='{key}']")
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "descending"
-    assert column(page, "leaderboard", key) == ["23.5", "22.3", "21.1", "18.7", "failed"]
+    assert column(page, "leaderboard-images", key) == ["23.5", "22.3", "21.1", "18.7", "failed"]
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
-    assert column(page, "leaderboard", key) == ["18.7", "21.1", "22.3", "23.5", "failed"]
-    other = page.locator("#table-leaderboard th[data-key='run'] button")
+    assert column(page, "leaderboard-images", key) == ["18.7", "21.1", "22.3", "23.5", "failed"]
+    other = page.locator("#table-leaderboard-images th[data-key='run'] button")
     other.click()
     assert header.get_attribute("aria-sort") is None
-    assert column(page, "leaderboard", "run") == ["mae", "mae-r50", "mae-r90", "random", "supervised"]
+    assert column(page, "leaderboard-images", "run") == ["mae", "mae-r50", "mae-r90", "random", "supervised"]
 
 
 def test_a_single_digit_mean_sorts_below_two_digits(page):
     """As text, "9.8 ± 10.8" would stand above "61.5 ± 10.8"."""
-    page.click("#table-leaderboard th[data-key='linear_probe.top1'] button")
-    assert [text.split()[0] for text in column(page, "leaderboard", "linear_probe.top1")] == [
+    page.click("#table-leaderboard-images th[data-key='linear_probe.top1'] button")
+    assert [text.split()[0] for text in column(page, "leaderboard-images", "linear_probe.top1")] == [
         "61.5", "58.5", "55.5", "49.5", "9.8",
     ]  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_fractions_and_signs_sort_as_numbers(page):
     """Digit group by digit group, 9.85 would stand above 9.9, and −1 above −2 and −10."""
     page.evaluate(
         """() => {
-            const root = document.querySelector("#table-leaderboard table");
+            const root = document.querySelector("#table-leaderboard-images table");
             const index = [...root.tHead.rows[0].cells].findIndex((cell) => cell.dataset.key === "knn.top1");
             ["9.9", "9.85", "-10", "-2", "1e-3"].forEach((worth, i) => {
                 const cell = root.tBodies[0].rows[i].cells[index];
@@ -101,18 +101,18 @@ def test_fractions_and_signs_sort_as_numbers(page):
             });
         }"""
     )
-    page.click("#table-leaderboard th[data-key='knn.top1'] button")
-    assert column(page, "leaderboard", "knn.top1") == ["9.9", "9.85", "1e-3", "-2", "-10"]
+    page.click("#table-leaderboard-images th[data-key='knn.top1'] button")
+    assert column(page, "leaderboard-images", "knn.top1") == ["9.9", "9.85", "1e-3", "-2", "-10"]
 
 
 def test_headings_work_from_the_keyboard(page):
-    page.focus("#table-leaderboard th[data-key='mean_rank'] button")
+    page.focus("#table-leaderboard-images th[data-key='mean_rank'] button")
     page.keyboard.press("Enter")
-    assert column(page, "leaderboard", "mean_rank")[-2:] == ["–", "–"]
+    assert column(page, "leaderboard-images", "mean_rank")[-2:] == ["–", "–"]
 
 
 def test_a_number_opens_the_manifests_behind_it(page, built):
-    page.click("#table-leaderboard tbody tr:first-child td:nth-child(5) a")
+    page.click("#table-leaderboard-images tbody tr:first-child td:nth-child(5) a")
     dialog = page.locator("dialog[open]")
     assert dialog.locator("details").count() == 2
     assert dialog.locator("details").first.evaluate("block => block.open")
@@ -121,14 +121,14 @@ def test_a_number_opens_the_manifests_behind_it(page, built):
     assert page.evaluate(
         "([a, b]) => JSON.stringify(JSON.parse(a)) === JSON.stringify(JSON.parse(b))", [shown, written]
     )
-    assert "python -m stages.knn --study config/made.yaml --run mae --seed 0" in dialog.inner_text()
+    assert "python -m stages.evaluate --study config/made.yaml --task knn --run mae --seed 0" in dialog.inner_text()
     assert "logs/made/knn/mae-0.log" in dialog.inner_text()
     page.click("#close")
     assert page.locator("dialog[open]").count() == 0
 
 
 def test_a_failed_cell_opens_its_error(page):
-    page.click("#table-leaderboard td.failed a >> nth=0")
+    page.click("#table-leaderboard-images td.failed a >> nth=0")
     assert NASTY in page.locator("dialog[open]").inner_text()
 
 

@@ -12,6 +12,7 @@ from pipeline import manifest
 from pipeline.report.build import build
 from pipeline.report.grid import read_grid
 from pipeline.report.pictures import find_pictures, group_pictures
+from tests.small import folder as folder_of
 
 from .made import make_study, publish
 
@@ -26,13 +27,13 @@ def test_one_seed_of_each_run_is_shown_unchanged_when_small(study):
     assert len(shown) == len(set(shown)) == 3 + 4 + 4  # pretrain of three MAEs; detect and segment lack one run each
     assert all(picture.seed == 0 for picture in pictures)
     first = pictures[0]
-    known = manifest.read(study.folder("pretrain", "mae", 0) / "manifest.json")["artefacts"]["files/picture.png"]
+    known = manifest.read(folder_of(study, "pretrain", "mae", 0) / "manifest.json")["artefacts"]["files/picture.png"]
     assert first.uri.startswith("data:image/png;base64,")
     assert hashlib.sha256(decode(first.uri)).hexdigest() == known["sha256"]
 
 
 def test_large_pictures_are_scaled_into_the_budget(study):
-    folder = study.folder("pretrain", "mae", 0)
+    folder = folder_of(study, "pretrain", "mae", 0)
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
     publish(study, "pretrain", "mae", 0)
     Image.fromarray(noise).save(folder / "files/picture.png")
@@ -65,7 +66,7 @@ def test_a_study_without_pictures_has_none(root):
 
 def test_snapshots_stand_apart_in_the_order_of_their_steps(study):
     whole = publish(study, "pretrain", "mae", 0)
-    folder = study.folder("pretrain", "mae", 0)
+    folder = folder_of(study, "pretrain", "mae", 0)
     steps = (1000000, 0, 125)
     for step in steps:
         path = f"files/snapshot-{step:06d}.png"
@@ -73,7 +74,7 @@ def test_snapshots_stand_apart_in_the_order_of_their_steps(study):
         whole["artefacts"][path] = {"sha256": manifest.sha256(folder / path), "bytes": 1}
         whole["pictures"].append({"path": path, "caption": f"step {step} of 1000000: masks"})
     manifest.write_atomic(folder / "manifest.json", json.dumps(whole).encode())
-    groups = dict(group_pictures(find_pictures(read_grid(study))))
+    groups = dict(group_pictures(study, find_pictures(read_grid(study))))
     assert list(groups)[:2] == ["Pretraining", "mae: masks over training"]
     assert [picture.step for picture in groups["mae: masks over training"]] == [0, 125, 1000000]
     assert [picture.run for picture in groups["Pretraining"]] == ["mae", "mae-r50", "mae-r90"]

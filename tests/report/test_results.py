@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from pipeline.config import Task
+from pipeline.config import Task, protocol_head
 from pipeline.report.ablations import find_ablations
 from pipeline.report.figures import ablation_figures
 from pipeline.report.grid import read_grid
 from pipeline.report.results import improvement, leaderboard, task_table
 from pipeline.report.table import to_csv
 
-from .made import make_run, make_study, publish, with_runs
+from .made import SETS, head, make_run, make_study, publish, with_runs
 
 
 def rows_of(table):
@@ -28,7 +29,7 @@ def test_each_run_is_held_against_the_next_one_down(study):
     for run, values in {"supervised": (50.0, 52.0), "mae-r90": (51.0, 50.0)}.items():
         for seed, value in enumerate(values):
             publish(study, "knn", run, seed, records=[record("top1", value)])
-    table = leaderboard(read_grid(study))
+    table = leaderboard(read_grid(study), study.tracks["images"])
     rows = rows_of(table)
     assert list(rows) == ["mae", "supervised", "mae-r90", "random", "mae-r50"]
     assert rows["supervised"]["improvement"].value == pytest.approx((2.5 / 4 + 4) / 5)
@@ -45,24 +46,24 @@ def test_a_lower_value_is_an_improvement_where_lower_is_better(study):
         publish(study, "finetune", run, 0, records=[record("top1", 2.0, higher=False)])
     for value, ahead in ((1.0, 5), (2.0, 4.5), (3.0, 4)):
         publish(study, "finetune", "mae", 0, records=[record("top1", value, higher=False)])
-        assert improvement(read_grid(study), "mae", "supervised").value == pytest.approx(ahead / 5)
+        assert improvement(read_grid(study), "mae", "supervised", tuple(study.tasks)).value == pytest.approx(ahead / 5)
 
 
 def test_an_improvement_says_what_little_it_rests_on(root):
     study = with_runs(make_study(), make_run("mae", "mae"), make_run("random", "random"))
-    assert improvement(read_grid(study), "mae", "random").text == "no task in common"
+    assert improvement(read_grid(study), "mae", "random", tuple(study.tasks)).text == "no task in common"
     publish(study, "knn", "mae", 0)
     publish(study, "finetune", "random", 0)
-    assert improvement(read_grid(study), "mae", "random").text == "no task in common"
+    assert improvement(read_grid(study), "mae", "random", tuple(study.tasks)).text == "no task in common"
     publish(study, "knn", "random", 1)
-    found = improvement(read_grid(study), "mae", "random")
+    found = improvement(read_grid(study), "mae", "random", tuple(study.tasks))
     assert (found.text, found.note) == ("1.00", "1 task, one seed")
 
 
 def test_runs_are_ranked_by_the_tasks_that_all_of_them_have(study):
     tasks = {**study.tasks, "detect": replace(study.tasks["detect"], runs=("mae", "mae-r50")),
              "segment": replace(study.tasks["segment"], runs=("mae", "random"))}  # fmt: skip
-    rows = rows_of(leaderboard(read_grid(replace(study, tasks=tasks))))
+    rows = rows_of(leaderboard(read_grid(other := replace(study, tasks=tasks)), other.tracks["images"]))
     assert [rows[run]["mean_rank"].value for run in ("mae", "mae-r50", "supervised", "mae-r90", "random")] == [
         1.0, 2.0, 3.0, 4.0, 5.0
     ]  # fmt: skip
@@ -70,18 +71,27 @@ def test_runs_are_ranked_by_the_tasks_that_all_of_them_have(study):
 
 
 def test_pretraining_has_its_price_or_a_word_for_why_not(study, root):
-    rows = rows_of(leaderboard(read_grid(study)))
+    rows = rows_of(leaderboard(read_grid(study), study.tracks["images"]))
     assert rows["mae"]["pretrain_hours"].value == pytest.approx(2 * 61.25 / 3600)
     assert (rows["mae"]["pretrain_hours"].text, rows["mae"]["pretrain_hours"].note) == ("2.0 min", "1,960 images/s")
     other = replace(make_study(), name="other")
-    assert rows_of(leaderboard(read_grid(other)))["mae"]["pretrain_hours"].text == "not run"
+    assert rows_of(leaderboard(read_grid(other), other.tracks["images"]))["mae"]["pretrain_hours"].text == "not run"
 
 
 @pytest.fixture
 def separable(study):
     """The made-up study with i-MAE's task, whose numbers are no percentages, measured on two runs of three."""
-    (study.path.parent / "tasks/separability.yaml").write_text("version: 1\ndemo: {data: images}\n")
-    task = Task(name="separability", seeds=(0, 1), runs=("mae", "mae-r50", "mae-r90"), changes={})
+    text = yaml.safe_dump({**head("separability"), "demo": {"shares": [0.1]}})
+    (study.path.parent / "tasks/separability.yaml").write_text(text)
+    task = Task(
+        name="separability",
+        protocol="separability",
+        head=protocol_head("separability"),
+        data=SETS["digits"],
+        seeds=(0, 1),
+        runs=("mae", "mae-r50", "mae-r90"),
+        changes={},
+    )
     study = replace(study, tasks={**study.tasks, "separability": task})
     for run, value in {"mae": 0.41237, "mae-r50": -0.25}.items():
         for seed in (0, 1):
@@ -93,7 +103,7 @@ def separable(study):
 
 def test_plain_numbers_have_no_percent_sign_and_enough_decimals(separable):
     grid = read_grid(separable)
-    table = leaderboard(grid)
+    table = leaderboard(grid, grid.study.tracks["images"])
     rows = rows_of(table)
     assert rows["mae"]["separability.r2_fainter"].text == "0.417 ± 0.064"
     assert rows["mae"]["knn.top1"].text == "61.9 ± 10.8"

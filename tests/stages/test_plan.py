@@ -16,10 +16,11 @@ def test_it_writes_the_plan_and_checks_it(project, monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"^error: config/plans/small\.\w+ is not what config/small.yaml .* say now"):
         run(monkeypatch, "--check")
     run(monkeypatch)
-    written = capsys.readouterr().out.strip()
-    before = (project / written).read_text()
+    written = capsys.readouterr().out.split()
+    assert written == ["config/plans/small.json", "dvc/small/dvc.yaml"]
+    before = [(project / path).read_text() for path in written]
     run(monkeypatch, "--check")
-    assert (project / written).read_text() == before and capsys.readouterr().out == ""
+    assert [(project / path).read_text() for path in written] == before and capsys.readouterr().out == ""
 
 
 def test_a_mistake_in_the_study_is_told(project, monkeypatch):

@@ -9,14 +9,14 @@ import pytest
 
 import stages
 from pipeline import lock
-from pipeline.cell import Cell
 from pipeline.config import ConfigError
+from tests.small import cell as cell_of
 from tests.small import load, publish
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
-CELLS = [name for name in SCRIPTS if name not in ("plan", "report", "version")]
-PREPARE = ["--study", "config/small.yaml", "--data", "images"]
+CELLS = [name for name in SCRIPTS if name not in ("plan", "report", "record")]
+PREPARE = ["--study", "config/small.yaml", "--data", "digits"]
 PRETRAIN = ["--study", "config/small.yaml", "--run", "mae", "--seed", "0"]
 
 
@@ -47,7 +47,7 @@ def test_help_says_what_is_read_and_written(name, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"python -m stages.{name}" in said and "Reads: " in said and "Writes: " in said
-    options = {"prepare": ["--study", "--data"], "version": []}.get(name, ["--study"])
+    options = {"prepare": ["--study", "--data"]}.get(name, ["--study"])
     assert all(
         option in said for option in [*options, *(["--run", "--seed"] if name in CELLS and name != "prepare" else [])]
     )
@@ -62,7 +62,7 @@ def test_a_command_line_that_lacks_something_is_told(project, monkeypatch, capsy
 
 
 def test_a_mistake_before_there_is_a_cell_is_one_line(project, capsys):
-    assert "there is no study config/smal.yaml" in failure("prepare", "--study", "config/smal.yaml", "--data", "images")
+    assert "there is no study config/smal.yaml" in failure("prepare", "--study", "config/smal.yaml", "--data", "digits")
     assert "'mea' is not among the runs" in failure("pretrain", *PRETRAIN[:3], "mea", *PRETRAIN[4:])
     assert "7 is not among the seeds" in failure("pretrain", *PRETRAIN[:-1], "7")
     assert capsys.readouterr() == ("", ""), "no traceback for a mistake of the user"
@@ -70,11 +70,11 @@ def test_a_mistake_before_there_is_a_cell_is_one_line(project, capsys):
 
 
 def test_a_mistake_within_a_cell_is_one_line_and_left_for_the_report(project, capsys):
-    error = ConfigError("data.images.root is None;\n  expected a folder")
+    error = ConfigError("data.digits.root is None;\n  expected a folder")
     told = failure("prepare", *PREPARE, body=raises(error))
-    assert told == "error: data.images.root is None; expected a folder"
+    assert told == "error: data.digits.root is None; expected a folder"
     left = json.loads(Path("work/data/digits.failure.json").read_text())
-    assert left["error"] == str(error) and left["command"].endswith("--data images")
+    assert left["error"] == str(error) and left["command"].endswith("--data digits")
     assert capsys.readouterr().err == ""
 
 
@@ -91,7 +91,7 @@ def test_an_error_of_the_code_keeps_its_traceback_and_names_its_type(project, ca
 
 
 def test_whoever_finds_the_cell_held_has_not_failed_it(project, monkeypatch):
-    cell = Cell(load(), "prepare", "images")
+    cell = cell_of(load(), "prepare", "digits")
     with lock.Lock(cell.work):
         told = failure("prepare", *PREPARE, body=lambda cell: pytest.fail("two work at once"))
     assert "is held by process" in told
@@ -111,7 +111,7 @@ def test_the_work_directory_is_held_while_the_stage_works_and_free_afterwards(pr
 
 def test_only_the_first_of_many_processes_holds_and_tells(project, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    cell = Cell(load(), "prepare", "images")
+    cell = cell_of(load(), "prepare", "digits")
     with lock.Lock(cell.work):  # the first process of the same job
         assert failure("prepare", *PREPARE, body=raises(ConfigError("x"))) == "error: x"
     assert not cell.failure.exists()
@@ -128,7 +128,10 @@ def test_an_interruption_is_no_failure(project, monkeypatch):
 
 def test_a_real_process_ends_with_status_one(project):
     done = subprocess.run(
-        [sys.executable, "-m", "stages.knn", *PRETRAIN], capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-m", "stages.evaluate", "--task", "knn", *PRETRAIN],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: data/digits/manifest.json is missing; the stage that makes it has not been run\n"

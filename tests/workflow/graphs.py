@@ -68,11 +68,11 @@ def snakemake_graph(folder: Path) -> dict[str, Node]:
 
 
 def _name(job: Any) -> str:
-    """DVC's name of a node: the stage, and run and seed or role."""
-    if job.rule.name == "prepare":
-        return f"prepare@{job.params.role}"
+    """DVC's name of a node: the stage, and run and seed or data set."""
     wildcards = dict(job.wildcards.items())
-    return f"{job.rule.name}@{wildcards['run']}-{wildcards['seed']}" if wildcards else job.rule.name
+    if job.rule.name in ("prepare", "report"):
+        return f"prepare@{wildcards['data']}" if wildcards else "report"
+    return f"{wildcards.get('task', 'pretrain')}@{wildcards['run']}-{wildcards['seed']}"
 
 
 def _node(job: Any) -> Node:
@@ -96,18 +96,10 @@ def dvc_graph(folder: Path) -> dict[str, Node]:
             Repo.init(no_scm=True).close()
         with Repo() as repo:
             stages = repo.index.stages
-            manifests = [
-                out.def_path for stage in stages for out in stage.outs if out.def_path.endswith("/manifest.json")
-            ]
             return {
                 stage.addressing: Node(
                     command=stage.cmd,
-                    deps=frozenset(
-                        path
-                        for dep in stage.deps
-                        if not isinstance(dep, ParamsDependency)
-                        for path in _manifests_of(dep.def_path, manifests)
-                    ),
+                    deps=frozenset(dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)),
                     outs=frozenset(out.def_path for out in stage.outs),
                     settings=_settings([dep for dep in stage.deps if isinstance(dep, ParamsDependency)]),
                 )
@@ -115,15 +107,6 @@ def dvc_graph(folder: Path) -> dict[str, Node]:
             }
     finally:
         os.chdir(here)
-
-
-def _manifests_of(dep: str, manifests: list[str]) -> list[str]:
-    """The manifests a dependency stands for.
-
-    By design: dvc.yaml cannot list what a plan names, so its report depends on the folder of all cells, where the
-    Snakefile lists their manifests.
-    """
-    return [path for path in manifests if path.startswith(f"{dep}/")] or [dep]
 
 
 def _settings(dependencies: list[Any]) -> Any:
@@ -135,8 +118,6 @@ def _settings(dependencies: list[Any]) -> Any:
     value = json.loads(Path(path).read_text())
     for key in place.split("."):
         value = value[key]
-    if place.startswith("data."):
-        value.pop("name")  # the name of a data set stands in its paths
     return value
 
 

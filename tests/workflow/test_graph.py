@@ -28,7 +28,7 @@ def test_both_faces_say_the_same_graph(faces):
 def test_the_graph_is_what_the_study_implies(faces):
     raw = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     seeds = {run: set(entry.get("seeds", raw["seeds"])) for run, entry in raw["runs"].items()}
-    expected = {f"prepare@{role}" for role in raw["data"]} | {"report"}
+    expected = {f"prepare@{name}" for name in raw["data"]} | {"report"}
     expected |= {f"pretrain@{run}-{seed}" for run in seeds for seed in seeds[run]}
     for name, task in raw["tasks"].items():
         measured = task.get("runs", seeds)
@@ -45,7 +45,8 @@ def test_every_task_measures_the_run_and_seed_it_is_named_after(faces):
                 others = {name for name in graph if name != "report"}
                 assert len(node.deps) == len(others), "the report reads every manifest"
                 continue
-            assert node.command.startswith(f"python -m stages.{stage} --study config/demo.yaml ")
+            script = stage if stage in ("prepare", "pretrain") else "evaluate"
+            assert node.command.startswith(f"python -m stages.{script} --study config/demo.yaml ")
             assert {out.rsplit("/")[-1] for out in node.outs} == {"manifest.json", "files"}
             assert all(dep.endswith("/manifest.json") for dep in node.deps), "edges are manifests"
             if stage not in ("prepare", "pretrain"):

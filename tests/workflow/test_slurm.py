@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.config import load_study
+from tests.small import folder as folder_of
 
 SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 MISSING = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(tool, path=SBIN) is None]
@@ -112,7 +113,7 @@ def test_the_study_runs_as_jobs(clone, cluster, snakemake):
         assert int(nodes) == asked.nodes, comment
         assert (f"gpu:{asked.gpus}" in resources) == (asked.gpus > 0), comment
     run = two_node_run(study)
-    cell = study.folder("pretrain", run, study.seeds[0])
+    cell = folder_of(study, "pretrain", run, study.seeds[0])
     assert "launch: srun --nodes=2" in (clone / f"logs/{study.name}/pretrain/{cell.name}.log").read_text()
     asked = study.request("pretrain", run)
     cost = json.loads((clone / cell / "manifest.json").read_text())["cost"]

@@ -20,7 +20,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from pipeline.config import ConfigError
 from pipeline.engine.optim import layers_of
 from pipeline.nn.encoders import is_transformer
-from pipeline.nn.resnet import stages
+from pipeline.nn.families.resnet import stages
 from pipeline.tasks.dense.backbone import MapViT, ViTOptions
 
 Norm = Callable[[int], nn.Module]

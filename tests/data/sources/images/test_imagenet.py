@@ -11,7 +11,7 @@ from scipy.io import savemat
 from pipeline.config import ConfigError
 from pipeline.data.packed import Packed
 from pipeline.data.pictures import decode
-from pipeline.data.sources.imagenet import prepare
+from pipeline.data.sources.images.imagenet import prepare
 
 COUNTS = {"train": 12, "val": 6, "classes": 3}
 
@@ -91,10 +91,10 @@ def spoil_by(action):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda root: None, r"data.images.root is not set.*Expected: train/n01440764.*image-net.org"),
+        (lambda root: None, r"root is not set.*Expected: train/n01440764.*image-net.org"),
         (
             lambda root: root / "gone",
-            r"data.images.root is '.*gone', which is not a folder.*Expected: train/",
+            r"root is '.*gone', which is not a folder.*Expected: train/",
         ),
         (lambda root: root / "train/n01440764", r"lacks train, val; it holds n01440764_0.JPEG.*Expected"),
         (spoil_by(lambda root: shutil.rmtree(root / "val")), "lacks val; it holds train"),
@@ -112,7 +112,7 @@ def spoil_by(action):
         ),
         (
             spoil_by(lambda root: (root / "train/n01443537/n01443537_0.JPEG").unlink()),
-            r"holds 11 train \(expected 12\).*half-copied.*data.images.expect",
+            r"holds 11 train \(expected 12\).*half-copied.*expect",
         ),
     ],
     ids=[
@@ -139,5 +139,5 @@ def test_an_empty_root_is_explained(options, tmp_path):
 
 
 def test_an_unknown_expectation_is_refused(imagenet, options, tmp_path):
-    with pytest.raises(ConfigError, match=r"data.images.expect has 'test'; available: train, val, classes"):
+    with pytest.raises(ConfigError, match=r"expect has 'test'; available: train, val, classes"):
         prepare(options(imagenet, expect={"test": 3}), tmp_path, tmp_path / "files")

@@ -11,7 +11,7 @@ from pipeline.data import scans, scenes
 from pipeline.data.official import generated
 from pipeline.data.progress import track
 from pipeline.data.scenes import Options
-from pipeline.data.sources import coco
+from pipeline.data.sources.detection import coco
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:

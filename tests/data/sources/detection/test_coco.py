@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import ConfigError
 from pipeline.data.packed import Packed
-from pipeline.data.sources.coco import prepare
+from pipeline.data.sources.detection.coco import prepare
 
 
 def test_packs_images_and_keeps_annotations(coco, options, tmp_path):
@@ -66,7 +66,7 @@ def captions(root):
         ),
         (
             lambda root: (root / "annotations/instances_val2017.json").unlink(),
-            "data.detection.root is .* lacks annotations/instances_val2017.json; .*cocodataset.org",
+            "root is .* lacks annotations/instances_val2017.json; .*cocodataset.org",
         ),
         (
             lambda root: (root / "train2017/000000000025.jpg").unlink(),

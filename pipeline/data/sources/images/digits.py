@@ -17,7 +17,7 @@ from pipeline.config import ConfigError
 from pipeline.data import scans
 from pipeline.data.official import generated
 from pipeline.data.progress import track
-from pipeline.data.sources import imagenet
+from pipeline.data.sources.images import imagenet
 
 _BLOCK = 2048  # images drawn at once
 

@@ -6,8 +6,8 @@ import pytest
 import timm
 import torch
 
-from pipeline.nn import clip
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.nn.families import clip
 from tests.methods import slow
 
 SIZE = {"patch_size": 4, "width": 32, "num_blocks": 2, "num_heads": 4, "projection": 24}

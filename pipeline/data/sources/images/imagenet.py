@@ -14,7 +14,7 @@ from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
 from pipeline.data.official import Options, check_counts, check_root
 from pipeline.data.packed import PackWriter
 
-KEY = "data.images.root"
+KEY = "root"
 LAYOUT = (
     "Expected: train/n01440764/*.JPEG and so on, and the same class folders in val/ "
     "(or val/*.JPEG beside the unpacked ILSVRC2012_devkit_t12/). "

@@ -14,7 +14,7 @@ from pipeline.data.inspection import Findings, Picture, look_at, read_picture
 from pipeline.data.official import Options, check_counts, check_root
 from pipeline.data.packed import PackWriter
 
-KEY = "data.detection.root"
+KEY = "root"
 LAYOUT = (
     "Expected: train2017/*.jpg, val2017/*.jpg, annotations/instances_train2017.json and "
     "annotations/instances_val2017.json. COCO 2017 is to be had from cocodataset.org (2017 train images, "

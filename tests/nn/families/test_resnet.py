@@ -5,7 +5,7 @@ import torch
 from torchvision.models import resnet50
 
 from pipeline.nn.encoders import build_encoder, is_transformer, load_encoder, save_encoder
-from pipeline.nn.resnet import stage_of, stages
+from pipeline.nn.families.resnet import stage_of, stages
 
 
 def test_resnet50_is_torchvisions():

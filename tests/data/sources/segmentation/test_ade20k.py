@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.config import ConfigError
 from pipeline.data.packed import Packed
-from pipeline.data.sources.ade20k import IGNORE, prepare, read_labels
+from pipeline.data.sources.segmentation.ade20k import IGNORE, prepare, read_labels
 
 
 def labels_of(packed, position):
@@ -73,7 +73,7 @@ def test_colour_is_no_label_image():
         ),
         (
             lambda root: (root / "objectInfo150.txt").unlink(),
-            "data.segmentation.root is .* lacks objectInfo150.txt",
+            "root is .* lacks objectInfo150.txt",
         ),
         (
             lambda root: (root / "annotations/training/ADE_train_00000002.png").unlink(),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from timm.models.beit import Beit
 
-from pipeline.nn.beit import STD, unshare_positions
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.nn.families.beit import STD, unshare_positions
 from tests.methods import slow
 
 
@@ -35,7 +35,7 @@ def test_features_equal_a_slow_rewrite(encoder):
     ],
 )
 def test_paper_sizes_have_the_released_shapes(model, width, depth, heads, entries, scale):
-    with torch.device("meta"), mock.patch("pipeline.nn.beit.initialise"):  # sizes only, no values
+    with torch.device("meta"), mock.patch("pipeline.nn.families.beit.initialise"):  # sizes only, no values
         built = build_encoder(model, 224)
     patch = 14 if model == "beit_huge" else 16
     vectors = ("gamma_1", "gamma_2", "attn.q_bias", "attn.v_bias", "attn.proj.bias", "mlp.fc2.bias")

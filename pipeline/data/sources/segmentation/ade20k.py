@@ -19,7 +19,7 @@ from pipeline.data.official import Options, check_counts, check_root
 from pipeline.data.packed import PackWriter
 from pipeline.data.pictures import open_whole
 
-KEY = "data.segmentation.root"
+KEY = "root"
 IGNORE = 255
 LAYOUT = (
     "Expected: ADEChallengeData2016/ with images/training/*.jpg, images/validation/*.jpg, "

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.nn.encoders import build_encoder
-from pipeline.nn.vit import embed_patches, encode, encode_masked, run_blocks
+from pipeline.nn.families.vit import embed_patches, encode, encode_masked, run_blocks
 from tests.methods import slow
 
 

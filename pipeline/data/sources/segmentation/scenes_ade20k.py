@@ -14,7 +14,7 @@ from pipeline.data import scans, scenes
 from pipeline.data.official import generated
 from pipeline.data.progress import track
 from pipeline.data.scenes import Options
-from pipeline.data.sources import ade20k
+from pipeline.data.sources.segmentation import ade20k
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:

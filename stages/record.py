@@ -1,0 +1,61 @@
+"""Record in DVC what a study has finished, so that `dvc status`, `dvc push` and `dvc repro` know of it.
+
+Reads:  the study and the outputs of its nodes
+Writes: the study's dvc.yaml and plan, dvc.lock beside it, and DVC's cache
+
+Snakemake calls it at the end of a run. Nodes of which an output or an input is missing are left out.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline import plan
+from pipeline.config import ConfigError, load_study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study, such as config/demo.yaml")
+    arguments = parser.parse_args()
+    try:
+        study = load_study(arguments.study)
+        plan.write(study)
+        count = record(plan.dvc_path(study))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    print(f"{plan.dvc_path(study).with_suffix('.lock')} records {count} stages; `git add` it and `dvc push` share them")
+
+
+def record(path: Path) -> int:
+    """Commit the stages of a dvc.yaml that are whole; returns their number.
+
+    Raises:
+        ConfigError: DVC could not.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo, repo.lock:
+            file = os.fspath(path.resolve())
+            whole = [
+                stage
+                for stage in repo.index.stages
+                if stage.path == file and all(Path(str(item)).exists() for item in (*stage.deps, *stage.outs))
+            ]
+            for stage in whole:
+                stage.save()
+                stage.commit()
+            if whole:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
+                whole[0].dvcfile.dump_stages(whole, update_pipeline=False)
+    except DvcException as error:
+        raise ConfigError(f"DVC could not record the outputs ({error}); `dvc commit -f` tries again") from error
+    return len(whole)
+
+
+if __name__ == "__main__":
+    main()
