@@ -104,7 +104,7 @@ def fit(
         pin_memory=device == "cuda",
         persistent_workers=plan.num_workers > 0,
     )
-    flops = _flops_per_image(model, next(iter(loader)), plan) if dist.is_main_process() else None
+    flops = _flops_per_image(model, next(iter(loader)), plan)  # on all ranks: a step may hold collectives
     preemption = Preemption()
     saving = CheckpointHook(work, plan.checkpoint_every, preemption)
     logging = LogHook(log_path, plan.log_every, plan.batch_size)
@@ -160,7 +160,7 @@ def _distributed(model: nn.Module, device: str) -> nn.Module:
     return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
 
 
-def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float | None:
+def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float:
     """Floating-point operations of one image's forward and backward pass, counted on one micro-batch."""
     count = FlopCounterMode(display=False)
     size = plan.batch_size // (plan.accumulate * dist.get_world_size())

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine import dist
+from mmengine.device import get_device
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -86,15 +87,15 @@ def pretrain(cell: Cell) -> None:
         )
         if train.get("publish_optimizer") and dist.is_main_process():
             torch.save(optimizer.state_dict(), cell.files / "optimizer.pt")
+    # Weights that are read came without a teacher, and a step may need one.
+    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
+    shown = _draw(cell, model, "pictures") if shows else None
     if not dist.is_main_process():
         return
     method.cpu().eval()
     save_encoder(method.exported(), cell.files / "encoder.safetensors")
     own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
     save_file(own, cell.files / "method.safetensors")
-    # Weights that are read came without a teacher, and a step may need one.
-    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
-    shown = _draw(cell, model, "pictures") if shows else None
     pictures = [{"path": "files/pictures.png", "caption": f"{shown}; validation images"}] if shown else []
     for path in sorted(cell.files.glob("snapshot-*.png")):
         step = int(path.stem.split("-")[1])
@@ -104,22 +105,25 @@ def pretrain(cell: Cell) -> None:
 
 @torch.no_grad()
 def _draw(cell: Cell, model: Objective, name: str) -> str | None:
-    """Save what the method makes of the first images of each class of the validation split, and say what is shown."""
+    """Save what the method makes of the first images of each class of the validation split, and say what is shown.
+
+    All ranks call it, for a step may take collectives; the first one saves.
+    """
     size = cell.settings["augment"]["image_size"]
     views, share = cell.settings.get("views", 1), cell.settings.get("same_class_share")
     images = Images(
         cell.data / "files", "val", CenterCrop(size, size), cell.seed, views=views, same_class_share=share
     )  # fmt: skip
     firsts = [int((images.labels == label).nonzero()[0, 0]) for label in images.labels.unique()[:PICTURES]]
-    device = next(model.parameters()).device
+    device, training = get_device(), model.training
+    model.to(device).eval()
     batch = {key: value.to(device) for key, value in images.__getitems__([(0, index) for index in firsts]).items()}
-    training = model.training
-    model.eval()
     rows = model.method.pictures(model.step(**batch), batch["images"])
     model.train(training)
     if not rows:
         return None
-    montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+    if dist.is_main_process():
+        montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
     return f"{' / '.join(rows)}, from top to bottom"
 
 
