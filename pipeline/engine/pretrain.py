@@ -13,17 +13,15 @@ from torch import Tensor
 
 from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.data.transforms import CenterCrop, denormalise
-from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.fit import connect
 from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
-from pipeline.engine.optim import build_optimizer, inherit_state
 from pipeline.engine.runner import seed_everything
-from pipeline.engine.schedules import warmup_cosine
 from pipeline.engine.teachers import PublishedRun
+from pipeline.engine.train import fitted, train
 from pipeline.engine.weights import import_weights
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context, Method
@@ -38,55 +36,42 @@ def pretrain(cell: Cell) -> None:
     connect()
     settings = cell.settings
     kind = load_method(settings["method"])
-    train = settings.get("train", {})
     data = manifest.read(cell.data / "manifest.json")["data"]
-    num_images, num_classes = data["splits"]["train"]["count"], len(data["classes"])
-    num_steps = Duration.parse(train["duration"]).steps(num_images, train["batch_size"]) if train else 0
+    num_classes = len(data["classes"])
+    length = fitted(settings["train"], data["splits"]["train"]["count"]) if "train" in settings else {}
+    num_steps = length.get("num_steps", 0)
     context = Context(
         num_classes=num_classes,
         num_steps=num_steps,
-        batch_size=train.get("batch_size", 0),
+        batch_size=length.get("batch_size", 0),
         teacher=PublishedRun(cell.teacher, num_classes) if cell.teacher else None,
     )
     seed_everything(cell.seed, BEGINNING, rank=0)
     method = build_method(settings, context)
     model = Objective(method, cell.seed)
-    cost: dict[str, Any] = {"seconds": 0.0, "images": 0}
+    cost: dict[str, Any] = {"seconds": 0.0, "samples": 0, "unit": "images"}
     more: dict[str, Any] = {}
     if "weights" in settings:
         more["weights"] = import_weights(method, settings["weights"])
     elif kind.trains:
-        warmup = Duration.parse(train["warmup"], "warmup").steps(num_images, train["batch_size"])
-        peak = train["base_lr"] * train["batch_size"] / 256  # linear scaling rule, Goyal et al. 2017
-        optimizer = build_optimizer(method, peak, train)
-        if train.get("inherit_optimizer"):
-            inherit_state(optimizer, cell.teacher)
-        cost = fit(
+        images = Images(
+            cell.data / "files",
+            "train",
+            build_transform(settings["augment"]),
+            cell.seed,
+            views=settings.get("views", 1),
+            same_class_share=settings.get("same_class_share"),
+        )
+        cost = train(
             model,
-            Images(
-                cell.data / "files",
-                "train",
-                build_transform(settings["augment"]),
-                cell.seed,
-                views=settings.get("views", 1),
-                same_class_share=settings.get("same_class_share"),
-            ),
-            optimizer,
-            warmup_cosine(num_steps, warmup, final=train["min_lr"] / peak),
-            Plan(
-                num_steps=num_steps,
-                **{name: train[name] for name in ("batch_size", "accumulate", "precision", "num_workers")},
-                checkpoint_every=train["checkpoint_every"],
-                log_every=train["log_every"],
-                clip_norm=train["clip_norm"],
-            ),
+            images,
+            settings["train"],
             work=cell.work,
+            files=cell.files,
             seed=cell.seed,
-            log_path=cell.files / "log.jsonl",
+            teacher=cell.teacher,
             hooks=[SnapshotHook(kind.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
         )
-        if train.get("publish_optimizer") and dist.is_main_process():
-            torch.save(optimizer.state_dict(), cell.files / "optimizer.pt")
     # Weights that are read came without a teacher, and a step may need one.
     shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
     shown = _draw(cell, model, "pictures") if shows else None
