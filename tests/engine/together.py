@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ UNEQUAL: dict[str, tuple[str, dict[str, Any]]] = {
     "mixmask-byol": ("as mixmask", {"method": "mixmask", "set": {"options.base": "byol"}}),
     "mixmask-simsiam": ("as mixmask", {"method": "mixmask", "set": {"options.base": "simsiam"}}),
 }
+EQUAL_TASKS = ("finetune",)
+UNEQUAL_TASKS = {
+    "linear_probe": "BatchNorm's statistics are of one device's images, as in the authors' code",
+    "detect": "boxes to learn from are sampled by each device's own generator, and losses are means over them",
+    "segment": "BatchNorm's statistics are of one device's images on CPUs, where PyTorch synchronises none",
+}
 # SGD, since Adam blows up what is rounding alone: the gradient of the keys' bias, which softmax ignores.
 CHANGES = {"optimizer": "sgd", "momentum": 0.9, "clip_norm": None}
 
@@ -55,12 +62,13 @@ def write(folder: Path) -> None:
     short = study["runs"]["mae"]["set"] | {"train.duration": f"{STEPS} steps"}
     cases = EQUAL | {name: entry for name, (_, entry) in UNEQUAL.items()}
     study["runs"] = {name: entry | {"set": short | entry.get("set", {})} for name, entry in cases.items()}
-    study["tasks"] = {}
+    study["tasks"] = {name: study["tasks"][name] | {"runs": ["mae"]} for name in (*EQUAL_TASKS, *UNEQUAL_TASKS)}
+    study["tasks"]["segment"]["set"]["train.batch_size"] = 8  # BatchNorm cannot do with one image a device
     (folder / "config/tiny.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
 
 
 def train_all(accumulate: int) -> None:
-    """Pretrain all cases of the project in the working directory; each of several processes calls it."""
+    """Train all cases and tasks of the project in the working directory; each of several processes calls it."""
     import torch
     from mmengine import dist
 
@@ -70,10 +78,13 @@ def train_all(accumulate: int) -> None:
     torch.set_num_threads(1)
     connect()
     study = load_study("config/tiny.yaml")
-    for name in study.runs:
-        cell = Cell(study, "pretrain", name, 0)
-        cell.settings["train"] |= CHANGES | {"accumulate": accumulate}
-        pretrain(cell)
+    for stage, name, seed in study.cells():
+        cell = Cell(study, stage, name, seed)
+        cell.settings["train"] |= {"accumulate": accumulate} | ({} if stage in UNEQUAL_TASKS else CHANGES)
+        if stage == "pretrain":
+            pretrain(cell)
+        else:
+            import_module(f"pipeline.tasks.{stage}").evaluate(cell)
         dist.barrier()  # the next one may read what the first process has just published
 
 
