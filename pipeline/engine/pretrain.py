@@ -1,6 +1,7 @@
 """Pretraining of one cell: data, method, optimiser and schedule from its recipe; encoder and log to its files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,18 @@ def pretrain(cell: Cell) -> None:
         return
     method.cpu().eval()
     save_encoder(method.exported(), cell.files / "encoder.safetensors")
-    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
-    save_file(own, cell.files / "method.safetensors")
+    save_method(method, cell.files / "method.safetensors")
     pictures = [{"path": "files/pictures.png", "caption": f"{shown}; validation images"}] if shown else []
     for path in sorted(cell.files.glob("snapshot-*.png")):
         step = int(path.stem.split("-")[1])
         pictures.append({"path": f"files/{path.name}", "caption": f"step {step} of {num_steps}: {shown}"})
     cell.publish(pictures=pictures, cost=cost, **more)
+
+
+def save_method(method: Method, path: Path) -> None:
+    """Write all that a method trained as safetensors, which leaves out a frozen teacher."""
+    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
+    save_file(own, path)
 
 
 @torch.no_grad()
