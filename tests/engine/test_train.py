@@ -1,9 +1,14 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from pipeline.config import ConfigError
+from pipeline.engine.optim import LARS, build_optimizer
+from pipeline.engine.schedules import build_schedule, warmup_cosine, warmup_multistep, warmup_poly
 from pipeline.engine.train import fitted, peak_lr, train
 from tests.engine.conftest import Numbers, Small
 
@@ -42,6 +47,29 @@ def test_settings_are_all_it_takes(tmp_path):
     assert lines[0]["lr"] == 0 and lines[1]["lr"] == 0.01  # a warm-up of one step, then the peak
     assert 0.001 < lines[-1]["lr"] < 0.002
     assert cost["samples"] == 8 * 16
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "peak", "factors"),
+    [
+        ("finetune", torch.optim.AdamW, 4e-3 * 64 / 256, warmup_cosine(250, 20, final=1e-5 / (4e-3 * 64 / 256))),
+        ("linear_probe", LARS, [1.6, 6.4, 25.6, 102.4], warmup_cosine(110, 10)),
+        ("detect", torch.optim.AdamW, 3e-3, warmup_multistep([round(0.75 * 125), round(0.93 * 125)], 15)),
+        ("segment", torch.optim.AdamW, 1e-2, warmup_poly(130, 15, power=1.0)),
+    ],
+)
+def test_protocols_name_optimiser_rate_and_schedule(task, kind, peak, factors):
+    """Written out as they stood in each task before there was one glue."""
+    settings = fitted(yaml.safe_load(Path(f"config/tasks/{task}.yaml").read_text())["demo"]["train"], 8000)
+    rate = peak_lr(settings)
+    assert rate == peak
+    model = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(4))
+    parts = list(model) if isinstance(rate, list) else None
+    optimizer = build_optimizer(model, rate, settings, parts=parts, num_layers=0)
+    assert type(optimizer) is kind and max(group["lr"] for group in optimizer.param_groups) == np.max(peak)
+    schedule = build_schedule(settings, settings["num_steps"], settings["warmup_steps"], np.max(peak))
+    steps = range(settings["num_steps"])
+    assert [schedule(step) for step in steps] == [factors(step) for step in steps]
 
 
 def test_the_rate_goes_with_the_batch_or_stands_alone():
