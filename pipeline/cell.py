@@ -88,7 +88,7 @@ class Cell:
         Args:
             records: measured numbers: metric, value, unit, higher_is_better, count, interval.
             pictures: `path` (from `files/…` on) and `caption` of what the report shows.
-            cost: seconds, device, images per second and the like.
+            cost: seconds, device, samples per second and the like.
             more: further entries of the manifest.
         """
         names: dict[str, Any] = {"stage": self.stage}

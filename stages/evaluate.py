@@ -16,6 +16,9 @@ from stages import stage
 def main() -> None:
     maybe_launch(sys.argv)
     with stage("evaluate", __doc__) as cell:
+        from pipeline.engine.threads import set_threads
+
+        set_threads(cell.settings["threads"])
         task = import_module(f"pipeline.tasks.{cell.settings['task']}")
         if found := task.evaluate(cell):  # ranks other than the first only take part
             cell.publish(**found)

@@ -15,7 +15,7 @@ def main() -> None:
         started = time.monotonic()
         data = prepare(cell.study.data[cell.node.run], cell.work, cell.files)
         count = sum(split["count"] for split in data["splits"].values())
-        cell.publish(data=data, cost={"seconds": round(time.monotonic() - started, 3), "images": count})
+        cell.publish(data=data, cost={"seconds": round(time.monotonic() - started, 3), "samples": count})
 
 
 if __name__ == "__main__":

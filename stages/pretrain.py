@@ -17,7 +17,9 @@ def main() -> None:
     maybe_launch(sys.argv)  # over several GPUs or nodes, where they were granted
     with stage("pretrain", __doc__) as cell:
         from pipeline.engine.pretrain import pretrain
+        from pipeline.engine.threads import set_threads
 
+        set_threads(cell.settings["threads"])
         pretrain(cell)
 
 

@@ -65,7 +65,8 @@ def fit(
 
     Args:
         model: an MMEngine model (`train_step`), initialised; it holds the trained weights afterwards.
-        dataset: takes (epoch, index) pairs; all its randomness is a function of (seed, epoch, index).
+        dataset: takes (epoch, index) pairs; all its randomness is a function of (seed, epoch, index). Its attribute
+            `unit` names its samples, by default `images`; where it makes several of each pair, `repeats` says how many.
         optimizer: of the model's parameters; each group's `lr` is its peak.
         schedule: factor of the peak rates at a step.
         plan: portions.
@@ -76,13 +77,15 @@ def fit(
         hooks: of MMEngine's, beside those for rate, log and checkpoints.
 
     Returns:
-        The cost: seconds of training over all resumptions, images and images per second, devices, FLOPs per image.
+        The cost: seconds of training over all resumptions, samples, their unit and how many per second, devices, FLOPs
+        per sample.
 
     Raises:
         Preempted: after saving, when SIGTERM or SIGUSR2 was received.
         CheckpointError, TrainingError, ConfigError: with the next step in the message.
     """
     connect()
+    repeats = getattr(dataset, "repeats", 1)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     device = get_device()
@@ -104,10 +107,12 @@ def fit(
         pin_memory=device == "cuda",
         persistent_workers=plan.num_workers > 0,
     )
-    flops = _flops_per_image(model, next(iter(loader)), plan) if dist.is_main_process() else None
+    flops = (
+        _flops(model, next(iter(loader))) * plan.accumulate * dist.get_world_size()
+    )  # on all ranks: a step may hold collectives
     preemption = Preemption()
     saving = CheckpointHook(work, plan.checkpoint_every, preemption)
-    logging = LogHook(log_path, plan.log_every, plan.batch_size)
+    logging = LogHook(log_path, plan.log_every, plan.batch_size * repeats)
     clip = {"max_norm": plan.clip_norm} if plan.clip_norm is not None else None
     runner = Runner(
         model=_distributed(model, device),
@@ -129,16 +134,17 @@ def fit(
     finally:
         logging.close()
     seconds = saving.seconds
-    images = plan.num_steps * plan.batch_size
+    samples = plan.num_steps * plan.batch_size * repeats
     return {
         "seconds": round(seconds, 3),
-        "images": images,
-        "images_per_second": round(images / seconds, 2) if images else None,
+        "samples": samples,
+        "unit": getattr(dataset, "unit", "images"),
+        "samples_per_second": round(samples / seconds, 2) if samples else None,
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu: {processor()}",
         "num_devices": dist.get_world_size(),
         "num_threads": torch.get_num_threads(),
         "precision": plan.precision,
-        "flops_per_image": flops,
+        "flops_per_sample": flops / (plan.batch_size * repeats),
         "kwh": None,
         "resumed_at": runner.resumed[0],
     }
@@ -160,10 +166,9 @@ def _distributed(model: nn.Module, device: str) -> nn.Module:
     return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
 
 
-def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float | None:
-    """Floating-point operations of one image's forward and backward pass, counted on one micro-batch."""
+def _flops(model: nn.Module, batch: Any) -> int:
+    """Floating-point operations of one micro-batch's forward and backward pass."""
     count = FlopCounterMode(display=False)
-    size = plan.batch_size // (plan.accumulate * dist.get_world_size())
     state = torch.random.get_rng_state()
     # Running statistics and queues are put back.
     buffers = [(part, {name: buffer.clone() for name, buffer in part.named_buffers(recurse=False)})
@@ -177,4 +182,4 @@ def _flops_per_image(model: nn.Module, batch: Any, plan: Plan) -> float | None:
         for name, buffer in kept.items():
             setattr(part, name, buffer)
     torch.random.set_rng_state(state)
-    return count.get_total_flops() / size
+    return count.get_total_flops()

@@ -4,12 +4,12 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -40,7 +40,8 @@ class ScheduleHook(Hook):
 class LogHook(Hook):
     """One JSON object a logged step in a file, and a bar on a terminal or plain lines elsewhere.
 
-    On resumption the lines past the checkpoint are dropped, since those steps are taken again.
+    Values are means over the step's micro-batches and over all ranks. On resumption the lines past the checkpoint are
+    dropped, since those steps are taken again.
     """
 
     priority = "NORMAL"
@@ -66,7 +67,7 @@ class LogHook(Hook):
         step = runner.iter
         if step % self.every and step != runner.max_iters:
             return
-        values = {name: float(torch.as_tensor(value).detach()) for name, value in outputs.items()}
+        values = mean_over_ranks(outputs)
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"the loss is {values['loss']} at step {step}; expected a finite number. Lower the learning rate, "
@@ -94,12 +95,21 @@ class LogHook(Hook):
             self.bar.stop()
 
 
+def mean_over_ranks(values: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Means of () values over all ranks, which have the same names; one exchange for all of them."""
+    stacked = torch.stack([torch.as_tensor(value).detach().float() for value in values.values()])
+    if get_world_size() > 1:
+        stacked = stacked.to(get_comm_device())
+        all_reduce(stacked, "mean")
+    return dict(zip(values, stacked.tolist(), strict=True))
+
+
 class SnapshotHook(Hook):
     """Draw at the beginning and then at equal distances, but not at the end.
 
     Args:
         num: how often.
-        draw: takes the step.
+        draw: takes the step; all ranks call it, since what is drawn may take collectives.
     """
 
     priority = "LOWEST"
@@ -116,7 +126,7 @@ class SnapshotHook(Hook):
         self._draw(runner.iter)
 
     def _draw(self, step: int) -> None:
-        if step in self.steps and is_main_process():
+        if step in self.steps:
             self.draw(step)
 
 

@@ -1,15 +1,17 @@
-"""Parameter groups, the optimiser a recipe names, and LARS.
+"""Parameter groups, the optimiser that settings name, and LARS.
 
 Weight decay spares vectors (biases and norms) but not class and mask tokens, which are three-dimensional, as in
 MAE's pretraining. Layer-wise decay follows Bao et al. 2022 (BEiT, arXiv:2106.08254): the rate of block i of n is
 multiplied by decay^(n + 1 - i'), where embeddings are layer 0, block i is layer i + 1 and the rest layer n + 1.
 """
 
+import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import timm.optim
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -64,25 +66,56 @@ def vit_layer(name: str, num_layers: int) -> int:
     return num_layers + 1
 
 
-def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Optimizer:
-    """The optimiser of a recipe's `train` section.
+def build_optimizer(
+    model: nn.Module,
+    lr: float | Sequence[float],
+    train: Mapping[str, Any],
+    *,
+    parts: Sequence[nn.Module] | None = None,
+    **grouping: Any,
+) -> Optimizer:
+    """The optimiser that a section `train` of settings names.
 
     Args:
         model: what it trains.
-        lr: peak rate.
-        train: `optimizer`, `adamw` with `betas` or `sgd` with `momentum`, and `weight_decay`. AdamW spares vectors
-            from decay as MAE does, SGD decays everything as MoCo does.
+        lr: peak rate, or one for each of `parts`.
+        train: `optimizer`: `adamw`, `sgd` (PyTorch's), `lars` (ours) or any other of timm's; `weight_decay`,
+            `layer_decay`, and what the optimiser takes of `OPTIONS`. SGD decays everything, as MoCo does, and LARS
+            itself spares vectors; from the others' decay vectors are spared as in MAE.
+        parts: of the model, which are trained alone; None for all of it.
+        grouping: `no_decay`, `layer_of` and `num_layers` of `param_groups`.
 
     Raises:
-        ConfigError: for another optimiser.
+        ConfigError: for another optimiser, or where rates and parts are not as many.
     """
-    if train["optimizer"] == "adamw":
-        groups = param_groups(model, lr, train["weight_decay"])
-        return torch.optim.AdamW(groups, lr=lr, betas=tuple(train["betas"]))
-    if train["optimizer"] == "sgd":
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return torch.optim.SGD(parameters, lr=lr, momentum=train["momentum"], weight_decay=train["weight_decay"])
-    raise ConfigError(f"train.optimizer is {train['optimizer']!r}; available: ['adamw', 'sgd']")
+    kind, layer_decay = optimizer_class(train["optimizer"]), train.get("layer_decay")
+    rates = [lr] if isinstance(lr, float | int) else list(lr)
+    if len(rates) != len(parts or [model]):
+        raise ConfigError(f"train has {len(rates)} rates, {rates}, for {len(parts or [model])} parts of the model")
+    groups: list[dict[str, Any]] = []
+    for part, rate in zip(parts or [model], rates, strict=True):
+        if kind in WHOLE and layer_decay is None:
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            groups.append({"params": trained, "lr": rate, "weight_decay": train["weight_decay"]})
+        else:
+            groups += param_groups(part, rate, train["weight_decay"], layer_decay, **grouping)
+    known = inspect.signature(kind).parameters
+    options = {name: train[name] for name in OPTIONS if train.get(name) is not None and name in known}
+    if "betas" in options:
+        options["betas"] = tuple(options["betas"])
+    return kind(groups, lr=max(rates), **options)
+
+
+def optimizer_class(name: str) -> Callable[..., Optimizer]:
+    """PyTorch's, timm's or our optimiser of this name."""
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
+    try:
+        return timm.optim.get_optimizer_class(name)
+    except ValueError:
+        raise ConfigError(
+            f"train.optimizer is {name!r}; available: {sorted(OPTIMIZERS)} and those of timm.optim.list_optimizers()"
+        ) from None
 
 
 def inherit_state(optimizer: Optimizer, teacher: Path | None) -> None:
@@ -166,3 +199,9 @@ class LARS(Optimizer):
                 buffer = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
                 buffer.mul_(group["momentum"]).add_(update)
                 parameter.add_(buffer, alpha=-group["lr"])
+
+
+# Mathematics that others have: PyTorch's. timm's `sgd` has Nesterov momentum, its `lars` scales and decays vectors too.
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "lars": LARS}
+WHOLE = (torch.optim.SGD, LARS)  # take all parameters as one group
+OPTIONS = ("betas", "momentum", "eps", "trust_coefficient", "nesterov")

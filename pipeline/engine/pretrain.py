@@ -1,28 +1,28 @@
 """Pretraining of one cell: data, method, optimiser and schedule from its recipe; encoder and log to its files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine import dist
+from mmengine.device import get_device
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.data.transforms import CenterCrop, denormalise
-from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.fit import connect
 from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
-from pipeline.engine.optim import build_optimizer, inherit_state
 from pipeline.engine.runner import seed_everything
-from pipeline.engine.schedules import warmup_cosine
 from pipeline.engine.teachers import PublishedRun
+from pipeline.engine.train import fitted, train
 from pipeline.engine.weights import import_weights
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context, Method
@@ -37,64 +37,50 @@ def pretrain(cell: Cell) -> None:
     connect()
     settings = cell.settings
     kind = load_method(settings["method"])
-    train = settings.get("train", {})
     data = manifest.read(cell.data / "manifest.json")["data"]
-    num_images, num_classes = data["splits"]["train"]["count"], len(data["classes"])
-    num_steps = Duration.parse(train["duration"]).steps(num_images, train["batch_size"]) if train else 0
+    num_classes = len(data["classes"])
+    length = fitted(settings["train"], data["splits"]["train"]["count"]) if "train" in settings else {}
+    num_steps = length.get("num_steps", 0)
     context = Context(
         num_classes=num_classes,
         num_steps=num_steps,
-        batch_size=train.get("batch_size", 0),
+        batch_size=length.get("batch_size", 0),
         teacher=PublishedRun(cell.teacher, num_classes) if cell.teacher else None,
     )
     seed_everything(cell.seed, BEGINNING, rank=0)
     method = build_method(settings, context)
     model = Objective(method, cell.seed)
-    cost: dict[str, Any] = {"seconds": 0.0, "images": 0}
+    cost: dict[str, Any] = {"seconds": 0.0, "samples": 0, "unit": "images"}
     more: dict[str, Any] = {}
     if "weights" in settings:
         more["weights"] = import_weights(method, settings["weights"])
     elif kind.trains:
-        warmup = Duration.parse(train["warmup"], "warmup").steps(num_images, train["batch_size"])
-        peak = train["base_lr"] * train["batch_size"] / 256  # linear scaling rule, Goyal et al. 2017
-        optimizer = build_optimizer(method, peak, train)
-        if train.get("inherit_optimizer"):
-            inherit_state(optimizer, cell.teacher)
-        cost = fit(
+        images = Images(
+            cell.data / "files",
+            "train",
+            build_transform(settings["augment"]),
+            cell.seed,
+            views=settings.get("views", 1),
+            same_class_share=settings.get("same_class_share"),
+        )
+        cost = train(
             model,
-            Images(
-                cell.data / "files",
-                "train",
-                build_transform(settings["augment"]),
-                cell.seed,
-                views=settings.get("views", 1),
-                same_class_share=settings.get("same_class_share"),
-            ),
-            optimizer,
-            warmup_cosine(num_steps, warmup, final=train["min_lr"] / peak),
-            Plan(
-                num_steps=num_steps,
-                **{name: train[name] for name in ("batch_size", "accumulate", "precision", "num_workers")},
-                checkpoint_every=train["checkpoint_every"],
-                log_every=train["log_every"],
-                clip_norm=train["clip_norm"],
-            ),
+            images,
+            settings["train"],
             work=cell.work,
+            files=cell.files,
             seed=cell.seed,
-            log_path=cell.files / "log.jsonl",
+            teacher=cell.teacher,
             hooks=[SnapshotHook(kind.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
         )
-        if train.get("publish_optimizer") and dist.is_main_process():
-            torch.save(optimizer.state_dict(), cell.files / "optimizer.pt")
+    # Weights that are read came without a teacher, and a step may need one.
+    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
+    shown = _draw(cell, model, "pictures") if shows else None
     if not dist.is_main_process():
         return
     method.cpu().eval()
     save_encoder(method.exported(), cell.files / "encoder.safetensors")
-    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
-    save_file(own, cell.files / "method.safetensors")
-    # Weights that are read came without a teacher, and a step may need one.
-    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
-    shown = _draw(cell, model, "pictures") if shows else None
+    save_method(method, cell.files / "method.safetensors")
     pictures = [{"path": "files/pictures.png", "caption": f"{shown}; validation images"}] if shown else []
     for path in sorted(cell.files.glob("snapshot-*.png")):
         step = int(path.stem.split("-")[1])
@@ -102,24 +88,33 @@ def pretrain(cell: Cell) -> None:
     cell.publish(pictures=pictures, cost=cost, **more)
 
 
+def save_method(method: Method, path: Path) -> None:
+    """Write all that a method trained as safetensors, which leaves out a frozen teacher."""
+    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
+    save_file(own, path)
+
+
 @torch.no_grad()
 def _draw(cell: Cell, model: Objective, name: str) -> str | None:
-    """Save what the method makes of the first images of each class of the validation split, and say what is shown."""
+    """Save what the method makes of the first images of each class of the validation split, and say what is shown.
+
+    All ranks call it, for a step may take collectives; the first one saves.
+    """
     size = cell.settings["augment"]["image_size"]
     views, share = cell.settings.get("views", 1), cell.settings.get("same_class_share")
     images = Images(
         cell.data / "files", "val", CenterCrop(size, size), cell.seed, views=views, same_class_share=share
     )  # fmt: skip
     firsts = [int((images.labels == label).nonzero()[0, 0]) for label in images.labels.unique()[:PICTURES]]
-    device = next(model.parameters()).device
+    device, training = get_device(), model.training
+    model.to(device).eval()
     batch = {key: value.to(device) for key, value in images.__getitems__([(0, index) for index in firsts]).items()}
-    training = model.training
-    model.eval()
     rows = model.method.pictures(model.step(**batch), batch["images"])
     model.train(training)
     if not rows:
         return None
-    montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+    if dist.is_main_process():
+        montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
     return f"{' / '.join(rows)}, from top to bottom"
 
 

@@ -71,12 +71,12 @@ class StepLoop(BaseLoop):
         while self.step < self.max_steps:
             seed_everything(self.seed, self.step, dist.get_rank())
             runner.call_hook("before_train_iter", batch_idx=self.step)
-            for _ in range(micro):
-                outputs = model.train_step(next(batches), runner.optim_wrapper)
+            outputs = [model.train_step(next(batches), runner.optim_wrapper) for _ in range(micro)]
             if hasattr(bare, "after_step"):
                 bare.after_step()
             self.step += 1
-            runner.call_hook("after_train_iter", batch_idx=self.step, outputs=outputs)
+            means = {name: sum(output[name].detach() for output in outputs) / micro for name in outputs[0]}
+            runner.call_hook("after_train_iter", batch_idx=self.step, outputs=means)
         runner.call_hook("after_train")
         return model
 

@@ -4,17 +4,44 @@ They are set before every optimiser step, so the warm-up's first step has a rate
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.config import ConfigError
 
 Schedule = Callable[[int], float]
 
 
-def warmup_cosine(num_steps: int, warmup_steps: int, final: float = 0.0) -> Schedule:
-    """Linear warm-up from 0, then half a cosine from 1 to `final` (a fraction of the peak rate)."""
+def build_schedule(train: Mapping[str, Any], num_steps: int, warmup_steps: int, lr: float) -> Schedule:
+    """The schedule that a section `train` of settings names.
+
+    Args:
+        train: `schedule`, by default `cosine`; `warmup_start`, by default 0; `min_lr` for `cosine` and `poly`, `power`
+            for `poly`, `milestones` (fractions of the training) and `gamma` for `multistep`.
+        num_steps, warmup_steps: of the training.
+        lr: peak rate, of which `min_lr` is a fraction.
+
+    Raises:
+        ConfigError: there is no such schedule.
+    """
+    name, start = train.get("schedule", "cosine"), train.get("warmup_start", 0.0)
+    final = train.get("min_lr", 0.0) / (lr or 1.0)
+    if name == "cosine":
+        return warmup_cosine(num_steps, warmup_steps, final, start)
+    if name == "poly":
+        return warmup_poly(num_steps, warmup_steps, train["power"], start, final)
+    if name == "multistep":
+        milestones = [round(share * num_steps) for share in train["milestones"]]
+        return warmup_multistep(milestones, warmup_steps, train["gamma"], start)
+    raise ConfigError(f"train.schedule is {name!r}; available: ['cosine', 'multistep', 'poly']")
+
+
+def warmup_cosine(num_steps: int, warmup_steps: int, final: float = 0.0, start: float = 0.0) -> Schedule:
+    """Linear warm-up from `start`, then half a cosine from 1 to `final` (fractions of the peak rate)."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
-            return step / warmup_steps
+            return start + (1 - start) * step / warmup_steps
         progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 

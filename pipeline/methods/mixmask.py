@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pipeline.masking.filling import check, enlarge, filling_mask, num_draws
 from pipeline.methods.base import Context, Draw, Method, Step
@@ -189,9 +190,8 @@ class MixMask(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         if self.key is not None:
-            for kept, current in zip(self.key.parameters(), (*self.encoder.parameters(), *self.projector.parameters()),
-                                     strict=True):  # fmt: skip
-                kept.lerp_(current, 1 - self.options.momentum)
+            current = [*self.encoder.parameters(), *self.projector.parameters()]
+            get_ema_multi_avg_fn(self.options.momentum)(list(self.key.parameters()), current, None)
         if self.contrastive:
             places = (self.pointer + torch.arange(len(self.fresh), device=self.pointer.device)) % len(self.queue)
             self.queue[places] = self.fresh

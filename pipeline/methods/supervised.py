@@ -14,6 +14,7 @@ import torch
 from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pipeline.methods.base import Context, Draw, Method, Step
 
@@ -73,9 +74,8 @@ class Supervised(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         if self.average is not None:
-            momentum = self.options.ema_momentum
-            for mean, current in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
-                mean.lerp_(current, 1 - momentum)
+            follow = get_ema_multi_avg_fn(self.options.ema_momentum)
+            follow(list(self.average.parameters()), list(self.encoder.parameters()), None)
 
     def exported(self) -> nn.Module:
         return self.encoder if self.average is None else self.average

@@ -4,6 +4,7 @@ A saved encoder is a safetensors file in timm's own key layout; its metadata nam
 so a task, or any other tool, needs nothing else to rebuild it.
 """
 
+import json
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -51,10 +52,11 @@ def is_transformer(encoder: nn.Module) -> bool:
 
 def save_encoder(encoder: nn.Module, path: Path) -> None:
     """Write an encoder as safetensors in timm's key layout, in float32."""
-    height, width = encoder.image_size
+    # One key alone: safetensors writes several in an order that changes from process to process.
+    told = json.dumps({"model": encoder.model_name, "image_size": list(encoder.image_size)}, sort_keys=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    save_file(state, path, metadata={"model": encoder.model_name, "height": str(height), "width": str(width)})
+    save_file(state, path, metadata={"encoder": told})
 
 
 def load_encoder(
@@ -65,30 +67,35 @@ def load_encoder(
     Raises:
         ConfigError: when the file is no saved encoder, with the keys that are missing or not known.
     """
-    metadata, state = _read(path)
-    saved = (int(metadata["height"]), int(metadata["width"]))
-    encoder = build_encoder(metadata["model"], image_size or saved, drop_path)
-    family = _family(metadata["model"])
+    model, saved, state = _read(path)
+    encoder = build_encoder(model, image_size or saved, drop_path)
+    family = _family(model)
     missing, unknown = encoder.load_state_dict(family.fit_positions(state, encoder), strict=False)
     if missing or unknown:
-        raise ConfigError(f"{path} does not fit {metadata['model']}: missing {missing}, not known {unknown}")
+        raise ConfigError(f"{path} does not fit {model}: missing {missing}, not known {unknown}")
     return encoder
 
 
 def model_of(path: str | Path) -> str:
     """The name of a saved encoder's model."""
-    return _read(path)[0]["model"]
+    return _read(path)[0]
 
 
 def _family(model: str) -> ModuleType:
     return import_module(f"pipeline.nn.families.{models()[model]['family']}")
 
 
-def _read(path: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _read(path: str | Path) -> tuple[str, tuple[int, int], dict[str, Any]]:
+    """Model, height and width in pixels, and tensors."""
     if not Path(path).is_file():
         raise ConfigError(f"there is no encoder {path}; run its pretraining, or `dvc pull`")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
-        if not {"model", "height", "width"} <= set(metadata):
+        if "encoder" in metadata:
+            told = json.loads(metadata["encoder"])
+            model, (height, width) = told["model"], told["image_size"]
+        elif {"model", "height", "width"} <= set(metadata):  # as it was written before there was one key
+            model, height, width = metadata["model"], int(metadata["height"]), int(metadata["width"])
+        else:
             raise ConfigError(f"{path} was not saved as an encoder: its metadata has {sorted(metadata)}")
-        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return model, (height, width), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

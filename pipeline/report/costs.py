@@ -45,14 +45,13 @@ def utilisation(cost: Mapping[str, Any], precision: str) -> tuple[float | None, 
     """Model FLOPs utilisation as a fraction, or None with the reason.
 
     Args:
-        cost: `images_per_second` over all devices, `flops_per_image` of the work done on one image (in
-            training
+        cost: `samples_per_second` over all devices, `flops_per_sample` of the work done on one sample (in training
             forward and backward), `device`, `num_devices`.
         precision: what the arithmetic ran in.
     """
     speed, flops, device = (
-        cost.get("images_per_second"),
-        cost.get("flops_per_image"),
+        cost.get("samples_per_second"),
+        cost.get("flops_per_sample"),
         str(cost.get("device", "")),
     )
     if not speed or not flops:
@@ -69,9 +68,15 @@ def device_hours(outcomes: Sequence[Outcome]) -> float:
     return sum((cost.get("seconds") or 0.0) * (cost.get("num_devices") or 1) for cost in costs) / 3600
 
 
-def images_per_second(outcomes: Sequence[Outcome]) -> float | None:
+def samples_per_second(outcomes: Sequence[Outcome]) -> float | None:
     """Throughput over all devices of a cell, the mean over cells, or None where none was measured."""
-    return _mean([outcome.manifest.get("cost", {}) for outcome in outcomes], "images_per_second")
+    return _mean([outcome.manifest.get("cost", {}) for outcome in outcomes], "samples_per_second")
+
+
+def sample_unit(outcomes: Sequence[Outcome]) -> str:
+    """What the samples of these cells are, such as `images`."""
+    units = unique(outcome.manifest.get("cost", {}).get("unit") for outcome in outcomes)
+    return units[0] if len(units) == 1 else "samples"
 
 
 def duration(hours: float) -> str:
@@ -94,7 +99,7 @@ def cost_table(grid: Grid) -> Table:
             row, why = _row(grid, stage, run, done)
             reasons += why
         else:
-            row = tuple(word(None) for _ in range(7))
+            row = tuple(word(None) for _ in range(8))
         cells = grid.select(stage, run)
         count = Entry(text=f"{len(done)} of {len(cells)}", value=len(done), evidence=tuple(o.key for o in cells))
         rows.append((word(grid.study.short(stage)), word(run), count, *row))
@@ -103,7 +108,7 @@ def cost_table(grid: Grid) -> Table:
         title="Costs",
         caption=(
             "Hours are seconds × devices over the cells that are done; rates are means over seeds, memory is "
-            "the largest peak of a process. FLOPs are those of one image, in training forward and backward."
+            "the largest peak of a process. FLOPs are those of one sample, in training forward and backward."
             + (f" Measured on {'; '.join(devices)}." if devices else "")
         ),
         columns=(
@@ -111,8 +116,9 @@ def cost_table(grid: Grid) -> Table:
             Column(key="run", title="Run"),
             Column(key="cells_done", title="Cells", numeric=True),
             Column(key="device_hours", title="Device time", numeric=True),
-            Column(key="images_per_second", title="Images/s", numeric=True),
-            Column(key="gflops_per_image", title="GFLOPs/image", numeric=True),
+            Column(key="unit", title="Samples"),
+            Column(key="samples_per_second", title="Samples/s", numeric=True),
+            Column(key="gflops_per_sample", title="GFLOPs/sample", numeric=True),
             Column(key="mfu_percent", title="MFU, %", numeric=True),
             Column(key="kwh", title="kWh", numeric=True),
             Column(key="peak_memory_gib", title="Peak memory, GiB", numeric=True),
@@ -127,16 +133,17 @@ def _row(grid: Grid, stage: str, run: str, done: Sequence[Outcome]) -> tuple[tup
     costs = [outcome.manifest.get("cost", {}) for outcome in done]
     precision = costs[0].get("precision") or _precision(flatten(grid.settings(stage, run)))
     shares = [utilisation(cost, precision or "float32") for cost in costs]
-    hours, flops, energy = device_hours(done), _mean(costs, "flops_per_image"), _every(costs, "kwh")
+    hours, flops, energy = device_hours(done), _mean(costs, "flops_per_sample"), _every(costs, "kwh")
     mfu = [share for share, _ in shares if share is not None]
     reasons = [reason for _, reason in shares if reason]
     if energy is None:
         reasons.append("kWh: the device’s energy was not measured")
-    if _mean(costs, "images_per_second") is None:
-        reasons.append(f"Images/s: {grid.study.short(stage)} of {run} did not measure a throughput")
+    if _mean(costs, "samples_per_second") is None:
+        reasons.append(f"Samples/s: {grid.study.short(stage)} of {run} did not measure a throughput")
     row = (
         Entry(text=duration(hours), value=hours),
-        number(_mean(costs, "images_per_second"), "{:,.1f}"),
+        word(sample_unit(done)),
+        number(_mean(costs, "samples_per_second"), "{:,.1f}"),
         number(None if flops is None else flops / 1e9, "{:,.3g}"),
         number(100 * sum(mfu) / len(mfu) if mfu else None, "{:.1f}"),
         number(energy, "{:,.3g}"),

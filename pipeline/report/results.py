@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.config import Track
 from pipeline.report import words
-from pipeline.report.costs import device_hours, duration, images_per_second
+from pipeline.report.costs import device_hours, duration, sample_unit, samples_per_second
 from pipeline.report.grid import Grid, Outcome
 from pipeline.report.table import Column, Entry, Table, number, select_best, word
 from pipeline.statistics import Estimate, mean_ranks, probability_of_improvement
@@ -93,8 +93,8 @@ def leaderboard(grid: Grid, track: Track) -> Table:
     rows = []
     for run in order:
         after, done = following.get(run), grid.select("pretrain", run, "done")
-        hours, rate = device_hours(done), images_per_second(done)
-        speed = "" if rate is None else f"{rate:,.0f} images/s"
+        hours, rate = device_hours(done), samples_per_second(done)
+        speed = "" if rate is None else f"{rate:,.0f} {sample_unit(done)}/s"
         rows.append(
             (
                 word(run),
@@ -172,7 +172,7 @@ def task_table(grid: Grid, task: str) -> Table:
                 word(run),
                 *(column[i] for column in entries),
                 Entry(text=duration(hours), value=hours) if done else word(None),
-                number(images_per_second(done), "{:,.0f}"),
+                number(samples_per_second(done), "{:,.0f}"),
             )
         )
     return Table(
@@ -183,7 +183,7 @@ def task_table(grid: Grid, task: str) -> Table:
             Column(key="run", title="Run"),
             *columns,
             Column(key="device_hours", title="Device time", numeric=True),
-            Column(key="images_per_second", title="Images/s", numeric=True),
+            Column(key="samples_per_second", title="Samples/s", numeric=True),
         ),
         rows=tuple(rows),
         notes=tuple(f"{o.run}, seed {o.seed}, failed: {o.error}" for o in grid.select(task, status="failed")),

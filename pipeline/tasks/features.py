@@ -40,6 +40,11 @@ def evaluation_set(folder: Path, split: str, settings: Mapping[str, Any]) -> Ima
     return Images(folder / "files", split, CenterCrop(settings["image_size"], settings["resize"]), seed=0)
 
 
+def evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A trained task's settings as `apply` takes them: batches of `eval_batch_size`, as many workers as in training."""
+    return {**settings, "batch_size": settings["eval_batch_size"], "num_workers": settings["train"]["num_workers"]}
+
+
 @torch.no_grad()
 def apply(model: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:
     """What a model makes of every image of a set, in order.

@@ -16,16 +16,15 @@ from timm.data import Mixup
 from torch import Tensor, nn
 
 from pipeline.cell import Cell
-from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
-from pipeline.engine.fit import Plan, connect, fit
-from pipeline.engine.optim import TOKENS, layers_of, param_groups
-from pipeline.engine.schedules import warmup_cosine
+from pipeline.engine.fit import connect
+from pipeline.engine.optim import TOKENS, layers_of
+from pipeline.engine.train import train
 from pipeline.nn.encoders import is_transformer, load_encoder
 from pipeline.nn.families.beit import unshare_positions
 from pipeline.tasks.accuracy import accuracy_record
-from pipeline.tasks.features import apply, evaluation_set, pool
+from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
 
 
 class Classifier(BaseModel):
@@ -69,41 +68,24 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Fine-tune on the training split, measure on the validation split."""
     connect()
     settings = cell.settings
-    train = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
     torch.manual_seed(cell.seed)
     encoder = load_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
     mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
-    model = Classifier(encoder, len(train.classes), mixing, settings["label_smoothing"])
-    peak = settings["base_lr"] * settings["batch_size"] / 256
-    num_steps, warmup = (
-        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"]) for key in ("duration", "warmup")
-    )
-    groups = param_groups(
+    model = Classifier(encoder, len(images.classes), mixing, settings["label_smoothing"])
+    cost = train(
         model,
-        peak,
-        settings["weight_decay"],
-        layer_decay=settings["layer_decay"],
-        no_decay=TOKENS,
-        **layers_of(encoder),
-    )
-    cost = fit(
-        model,
-        train,
-        torch.optim.AdamW(groups, lr=peak, betas=tuple(settings["betas"])),
-        warmup_cosine(num_steps, warmup, final=settings["min_lr"] / peak),
-        Plan(
-            num_steps=num_steps,
-            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
-            checkpoint_every=settings["checkpoint_every"],
-            log_every=settings["log_every"],
-        ),
+        images,
+        settings["train"],
         work=cell.work,
+        files=cell.files,
         seed=cell.seed,
-        log_path=cell.files / "log.jsonl",
+        no_decay=TOKENS,
+        layers=layers_of(encoder),
     )
     if not dist.is_main_process():
         return None
     val = evaluation_set(cell.data, "val", settings)
-    logits = apply(model, val, {**settings, "batch_size": settings["eval_batch_size"]})
+    logits = apply(model, val, evaluation(settings))
     records = [accuracy_record(logits, val.labels, top) for top in (1, 5) if logits.shape[1] > top]
     return {"records": records, "cost": cost}

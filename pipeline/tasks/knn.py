@@ -36,10 +36,15 @@ def evaluate(cell: Cell) -> dict[str, Any]:
         settings["temperature"],
     )
     seconds = time.monotonic() - started
-    images = len(train) + len(val)
+    samples = len(train) + len(val)
     return {
         "records": [accuracy_record(votes, val.labels)],
-        "cost": {"seconds": round(seconds, 3), "images": images, "images_per_second": round(images / seconds, 1)},
+        "cost": {
+            "seconds": round(seconds, 3),
+            "samples": samples,
+            "unit": "images",
+            "samples_per_second": round(samples / seconds, 1),
+        },
     }
 
 

@@ -19,16 +19,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pipeline.cell import Cell
-from pipeline.config import Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.draws import bits
 from pipeline.data.images import Images
-from pipeline.engine.fit import Plan, connect, fit
-from pipeline.engine.optim import LARS
-from pipeline.engine.schedules import warmup_cosine
+from pipeline.engine.fit import connect
+from pipeline.engine.train import train
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.accuracy import accuracy_record
-from pipeline.tasks.features import apply, evaluation_set, pool
+from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
 
 HOLD_OUT = 102  # the stream of draws that chooses the held-out images
 
@@ -86,43 +84,25 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Train the heads, choose a rate on held-out training images, measure it on the validation split."""
     connect()
     settings = cell.settings
-    train = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
-    kept, held_out = hold_out(len(train), settings["holdout_share"], cell.seed)
-    rates = settings["base_lrs"]
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    kept, held_out = hold_out(len(images), settings["holdout_share"], cell.seed)
+    rates = settings["train"]["base_lr"]
     torch.manual_seed(cell.seed)
     probe = LinearProbe(
-        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(train.classes), len(rates)
+        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(images.classes), len(rates)
     )
-    scale = settings["batch_size"] / 256
-    num_steps, warmup = (
-        Duration.parse(settings[key], key).steps(len(kept), settings["batch_size"]) for key in ("duration", "warmup")
-    )
-    heads = zip(probe.heads, rates, strict=True)
-    optimizer = LARS(
-        [{"params": list(head.parameters()), "lr": rate * scale} for head, rate in heads],
-        lr=1.0,
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
-        trust_coefficient=settings["trust_coefficient"],
-    )
-    cost = fit(
+    cost = train(
         probe,
-        Part(train, kept),
-        optimizer,
-        warmup_cosine(num_steps, warmup),
-        Plan(
-            num_steps=num_steps,
-            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
-            checkpoint_every=settings["checkpoint_every"],
-            log_every=settings["log_every"],
-        ),
+        Part(images, kept),
+        settings["train"],
         work=cell.work,
+        files=cell.files,
         seed=cell.seed,
-        log_path=cell.files / "log.jsonl",
+        parts=list(probe.heads),
     )
     if not dist.is_main_process():
         return None
-    settings = {**settings, "batch_size": settings["eval_batch_size"]}
+    settings = evaluation(settings)
     chosen, share = 0, None
     if len(rates) > 1:
         unaugmented = Part(evaluation_set(cell.data, "train", settings), held_out)

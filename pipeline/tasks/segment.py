@@ -31,11 +31,10 @@ from PIL import Image
 from torch import nn
 
 from pipeline.cell import Cell
-from pipeline.config import Duration
 from pipeline.data.transforms import MEAN, STD
-from pipeline.engine.fit import Plan, connect, fit
-from pipeline.engine.optim import TOKENS, param_groups
-from pipeline.engine.schedules import warmup_poly
+from pipeline.engine.fit import connect
+from pipeline.engine.optim import TOKENS
+from pipeline.engine.train import train
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.dense.backbone import ViTOptions
 from pipeline.tasks.dense.draw import draw_labels, gallery, palette
@@ -195,34 +194,18 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     connect()
     settings, folder = cell.settings, cell.data / "files"
     crop = SceneCrop(**{**settings["crop"], "ratio": tuple(settings["crop"]["ratio"])})
-    train = SegmentationSet(folder, "train", crop, cell.seed)
+    scenes = SegmentationSet(folder, "train", crop, cell.seed)
     torch.manual_seed(cell.seed)
-    model = build(settings, load_encoder(cell.encoder, drop_path=settings["drop_path"]), len(train.classes))
-    num_steps, warmup = (
-        Duration.parse(settings[key], key).steps(len(train), settings["batch_size"]) for key in ("duration", "warmup")
-    )
-    groups = param_groups(
+    model = build(settings, load_encoder(cell.encoder, drop_path=settings["drop_path"]), len(scenes.classes))
+    cost = train(
         model,
-        settings["lr"],
-        settings["weight_decay"],
-        layer_decay=settings["layer_decay"],
-        no_decay=TOKENS,
-        **model.backbone.layers,
-    )
-    cost = fit(
-        model,
-        train,
-        torch.optim.AdamW(groups, lr=settings["lr"], betas=tuple(settings["betas"])),
-        warmup_poly(num_steps, warmup, power=settings["power"]),
-        Plan(
-            num_steps=num_steps,
-            **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
-            checkpoint_every=settings["checkpoint_every"],
-            log_every=settings["log_every"],
-        ),
+        scenes,
+        settings["train"],
         work=cell.work,
+        files=cell.files,
         seed=cell.seed,
-        log_path=cell.files / "log.jsonl",
+        no_decay=TOKENS,
+        layers=model.backbone.layers,
         collate=pack,
     )
     if not dist.is_main_process():

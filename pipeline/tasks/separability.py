@@ -91,7 +91,11 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     return {
         "records": records(by_share, num_pairs),
         "pictures": [{"path": "files/separability.png", "caption": "R² of the linear map from blends to either image"}],
-        "cost": {"seconds": round(seconds, 3), "images": 3 * num_pairs * len(settings["shares"])},
+        "cost": {
+            "seconds": round(seconds, 3),
+            "samples": 3 * num_pairs * len(settings["shares"]),
+            "unit": "images",
+        },
     }
 
 

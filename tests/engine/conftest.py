@@ -13,13 +13,13 @@ from pipeline.engine.schedules import warmup_cosine
 
 
 class Numbers(torch.utils.data.Dataset):
-    """Sixty-four points; what a sample holds is a function of (seed, epoch, index)."""
+    """Points, by default sixty-four; what a sample holds is a function of (seed, epoch, index)."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed, self.seen = seed, []
+    def __init__(self, seed: int = 0, size: int = 64) -> None:
+        self.seed, self.size, self.seen = seed, size, []
 
     def __len__(self) -> int:
-        return 64
+        return self.size
 
     def __getitems__(self, samples):
         self.seen.append(samples)

@@ -37,19 +37,34 @@ def test_training_lowers_the_loss_and_logs_every_step(train):
     losses = [json.loads(line)["loss"] for line in lines]
     assert len(losses) == 120 and losses[-1] < 0.2 * losses[0]
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 121))
-    assert cost["images"] == 120 * 16 and cost["images_per_second"] == pytest.approx(1920 / cost["seconds"], rel=0.01)
+    assert cost["samples"] == 120 * 16 and cost["unit"] == "images"
+    assert cost["samples_per_second"] == pytest.approx(1920 / cost["seconds"], rel=0.01)
 
 
 def test_flops_are_counted_forward_and_backward(train):
     *_, cost = train()
     # Two matrices; the first layer's input needs no gradient.
     forward = 2 * (6 * 8 + 8 * 1)
-    assert cost["flops_per_image"] == forward + forward + 2 * 8 * 1
+    assert cost["flops_per_sample"] == forward + forward + 2 * 8 * 1
+
+
+def test_samples_are_counted_in_their_own_unit(train):
+    class Clips(Numbers):
+        unit, repeats = "clips", 3
+
+        def __getitems__(self, samples):
+            return super().__getitems__([sample for sample in samples for _ in range(self.repeats)])
+
+    *_, once = train("once")
+    *_, cost = train("thrice", dataset=Clips(), accumulate=2)
+    assert (cost["samples"], cost["unit"]) == (3 * once["samples"], "clips")
+    assert cost["samples_per_second"] == pytest.approx(cost["samples"] / cost["seconds"], rel=0.01)
+    assert cost["flops_per_sample"] == once["flops_per_sample"]
 
 
 def test_counting_flops_leaves_no_trace(train, monkeypatch):
     weights, *_ = train("with")
-    monkeypatch.setattr("pipeline.engine.fit._flops_per_image", lambda *_: None)
+    monkeypatch.setattr("pipeline.engine.fit._flops", lambda *_: 0)
     assert same(weights, train("without")[0])
 
 

@@ -1,4 +1,5 @@
 import pytest
+import timm.optim
 import torch
 from torch import nn
 
@@ -110,8 +111,23 @@ def test_recipes_name_their_optimiser():
     sgd = build_optimizer(model, 0.1, {"optimizer": "sgd", "momentum": 0.7, "weight_decay": 0.5})
     assert isinstance(sgd, torch.optim.SGD) and sgd.defaults["momentum"] == 0.7
     assert [group["weight_decay"] for group in sgd.param_groups] == [0.5]
-    with pytest.raises(ConfigError, match=r"train.optimizer is 'adam'; available: \['adamw', 'sgd'\]"):
-        build_optimizer(model, 0.1, {"optimizer": "adam"})
+    lion = build_optimizer(model, 0.1, {"optimizer": "lion", "betas": [0.8, 0.9], "weight_decay": 0.5})
+    assert isinstance(lion, timm.optim.Lion) and lion.defaults["betas"] == (0.8, 0.9)
+    with pytest.raises(ConfigError, match=r"train.optimizer is 'adamm'; available: \['adamw', 'lars', 'sgd'\] and"):
+        build_optimizer(model, 0.1, {"optimizer": "adamm"})
+
+
+def test_parts_learn_at_rates_of_their_own():
+    heads = [torch.nn.Linear(4, 3) for _ in range(2)]
+    model = torch.nn.ModuleList([*heads, torch.nn.Linear(4, 3)])
+    train = {"optimizer": "lars", "momentum": 0.7, "trust_coefficient": 0.01, "weight_decay": 0.5}
+    lars = build_optimizer(model, [0.1, 0.2], train, parts=heads)
+    assert isinstance(lars, LARS)
+    for group, rate in zip(lars.param_groups, (0.1, 0.2), strict=True):
+        assert group.items() >= {"lr": rate, "momentum": 0.7, "weight_decay": 0.5, "trust_coefficient": 0.01}.items()
+    assert [len(group["params"]) for group in lars.param_groups] == [2, 2]  # and the third layer's stand in none
+    with pytest.raises(ConfigError, match=r"train has 1 rates, \[0.1\], for 2 parts of the model"):
+        build_optimizer(model, 0.1, train, parts=heads)
 
 
 def test_moments_are_inherited_and_rates_are_not(tmp_path):

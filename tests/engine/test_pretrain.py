@@ -48,7 +48,7 @@ def test_what_is_published_is_whole(whole):
     assert set(found["artefacts"]) == {
         f"files/{name}" for name in ("encoder.safetensors", "method.safetensors", "log.jsonl", "pictures.png")
     }
-    assert found["cost"]["images"] == STEPS * 16 and found["cost"]["flops_per_image"] > 1e6
+    assert found["cost"]["samples"] == STEPS * 16 and found["cost"]["flops_per_sample"] > 1e6
     lines = (whole / OUT / "files/log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, STEPS + 1))
     assert not any((whole / "work/tiny/pretrain").iterdir())

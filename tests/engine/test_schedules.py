@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from pipeline.engine.schedules import warmup_cosine, warmup_multistep, warmup_poly
+from pipeline.config import ConfigError
+from pipeline.engine.schedules import build_schedule, warmup_cosine, warmup_multistep, warmup_poly
 
 
 def test_cosine_rises_to_its_peak_and_falls_to_nothing():
@@ -27,3 +28,23 @@ def test_multistep_falls_tenfold_at_each_milestone():
     factor = warmup_multistep([50, 80], 10)
     assert factor(0) == 1e-3 and factor(49) == 1
     assert factor(50) == pytest.approx(0.1) and factor(80) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        ({"min_lr": 0.2}, warmup_cosine(100, 10, final=0.1)),
+        ({"schedule": "cosine", "min_lr": 0.0, "warmup_start": 0.5}, warmup_cosine(100, 10, start=0.5)),
+        ({"schedule": "poly", "power": 2.0, "warmup_start": 1e-6, "min_lr": 0.2}, warmup_poly(100, 10, 2.0, final=0.1)),
+        ({"schedule": "multistep", "milestones": [0.5, 0.8], "gamma": 0.1, "warmup_start": 1e-3},
+         warmup_multistep([50, 80], 10)),
+    ],
+)  # fmt: skip
+def test_settings_name_their_schedule(train, expected):
+    schedule = build_schedule(train, 100, 10, lr=2.0)
+    assert [schedule(step) for step in range(100)] == [expected(step) for step in range(100)]
+
+
+def test_a_schedule_that_is_not_there_is_told():
+    with pytest.raises(ConfigError, match=r"train.schedule is 'linear'; available: \['cosine', 'multistep', 'poly'\]"):
+        build_schedule({"schedule": "linear"}, 100, 10, 1.0)

@@ -1,15 +1,19 @@
 import math
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from pipeline.config import ConfigError
-from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.nn.encoders import build_encoder, load_encoder, model_of, save_encoder
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.positions import resize_table
+from tests.real import ROOT, environment
 
 
 @pytest.fixture
@@ -77,3 +81,42 @@ def test_errors_name_what_is_available(encoder, tmp_path):
         build_encoder("vit_micro", 18)
     with pytest.raises(ConfigError, match="there is no encoder"):
         load_encoder(tmp_path / "nothing.safetensors")
+
+
+SAVE = """
+import sys
+from pathlib import Path
+import torch
+from pipeline.methods import build_method
+from pipeline.methods.base import Context
+from pipeline.engine.pretrain import save_method
+from pipeline.nn.encoders import save_encoder
+from tests.methods import recipe
+
+torch.manual_seed(0)
+method = build_method(recipe("mixmask"), Context(num_classes=4, num_steps=1, batch_size=8))
+save_encoder(method.encoder, Path(sys.argv[1]) / "encoder.safetensors")
+save_method(method, Path(sys.argv[1]) / "method.safetensors")
+"""
+
+
+def test_equal_encoders_and_methods_are_saved_as_equal_bytes(tmp_path):
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, "-c", SAVE, str(tmp_path / seed)]
+        subprocess.run(command, cwd=ROOT, env=environment(PYTHONHASHSEED=seed), check=True, timeout=120)
+    for name in ("encoder.safetensors", "method.safetensors"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    with safe_open(tmp_path / "1/encoder.safetensors", framework="pt") as file:
+        assert len(file.metadata()) == 1  # the order of several would be another each time
+
+
+def test_files_of_before_are_still_read(encoder, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_file(encoder.state_dict(), path, metadata={"model": "vit_micro", "height": "16", "width": "16"})
+    again = load_encoder(path)
+    assert again.image_size == (16, 16) and model_of(path) == "vit_micro"
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in encoder.state_dict().items())
+    save_file(encoder.state_dict(), path, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"was not saved as an encoder: its metadata has \['format'\]"):
+        load_encoder(path)

@@ -178,8 +178,8 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
             for m in METRICS.get(stage, [])
         ],
         "pictures": pictures,
-        "cost": {"seconds": 61.25, "device": "cpu: Made-Up 9000", "num_devices": 1, "images": 12000,
-                 "images_per_second": 1960.0 + seed, "flops_per_image": 1.2e7, "kwh": None,
+        "cost": {"seconds": 61.25, "device": "cpu: Made-Up 9000", "num_devices": 1, "samples": 12000, "unit": "images",
+                 "samples_per_second": 1960.0 + seed, "flops_per_sample": 1.2e7, "kwh": None,
                  "peak_memory_gib": 0.8},
         "provenance": {"commit": "c0ffee" * 6, "dirty": False, "lock_sha256": "ab" * 32, "host": "here",
                        "python": "3.11.2", "processor": "Made-Up 9000", "packages": {"torch": "2.11.0"},

@@ -141,6 +141,6 @@ def test_the_paper_studys_runs_keep_to_what_their_papers_do(monkeypatch):
             found |= {(method, text.partition(":")[0]) for text in differences(grid, run, comparison)}
     assert found == {
         ("mae", "detect pyramid.taps"),
-        ("mixmask", "linear_probe batch_size"),
-        ("mixmask", "linear_probe duration"),
+        ("mixmask", "linear_probe train.batch_size"),
+        ("mixmask", "linear_probe train.duration"),
     }

@@ -10,8 +10,8 @@ from .made import publish
 
 def test_utilisation_is_arithmetic_over_peak():
     cost = {
-        "images_per_second": 1000.0,
-        "flops_per_image": 312e9,
+        "samples_per_second": 1000.0,
+        "flops_per_sample": 312e9,
         "device": "cuda: NVIDIA A100-SXM4-80GB",
         "num_devices": 8,
     }
@@ -24,10 +24,10 @@ def test_utilisation_is_arithmetic_over_peak():
     ("cost", "reason"),
     [
         (
-            {"images_per_second": 10.0, "flops_per_image": 1e9, "device": "cpu: Made-Up 9000"},
+            {"samples_per_second": 10.0, "flops_per_sample": 1e9, "device": "cpu: Made-Up 9000"},
             "no published bf16 peak",
         ),
-        ({"images_per_second": 10.0, "flops_per_image": None, "device": "NVIDIA H100"}, "did not count"),
+        ({"samples_per_second": 10.0, "flops_per_sample": None, "device": "NVIDIA H100"}, "did not count"),
     ],
 )
 def test_an_unknown_utilisation_has_a_reason(cost, reason):
@@ -45,7 +45,7 @@ def test_peaks_are_of_the_device_named():
 
 def test_costs_add_up_and_explain_their_dashes(study):
     cost = {"seconds": 3600.0, "device": "NVIDIA H100 80GB HBM3", "num_devices": 4,
-            "images_per_second": 2000.0, "flops_per_image": 50e9, "kwh": 2.5,
+            "samples_per_second": 2000.0, "flops_per_sample": 50e9, "kwh": 2.5,
             "peak_memory_gib": 70.0}  # fmt: skip
     for seed in (0, 1):
         publish(study, "pretrain", "mae", seed, cost=cost)
@@ -58,6 +58,8 @@ def test_costs_add_up_and_explain_their_dashes(study):
     assert mae["device_hours"].value == pytest.approx(8.0)
     assert mae["kwh"].value == pytest.approx(5.0)
     assert mae["mfu_percent"].value == pytest.approx(100 * 2000 * 50e9 / (4 * 989.4e12))
+    assert mae["unit"].text == "samples"  # the cells do not say what theirs are
+    assert rows["Pretraining", "random"]["unit"].text == "images"
     assert rows["Pretraining", "random"]["kwh"].text == "–"
     assert rows["Detection", "random"]["cells_done"].text == "0 of 1"
     assert any("energy was not measured" in note for note in table.notes)

@@ -28,14 +28,9 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.manual_seed(0)
     save_encoder(build_encoder("vit_micro", 16), root / "encoder.safetensors")
     settings = yaml.safe_load(Path("config/tasks/detect.yaml").read_text())["demo"]
-    settings |= {
-        "image_size": 40,
-        "duration": "2 steps",
-        "warmup": "1 steps",
-        "batch_size": 2,
-        "log_every": 1,
-    }
-    settings |= {"checkpoint_every": 1, "num_pictures": 3, "eval_batch_size": 3}
+    settings |= {"image_size": 40, "num_pictures": 3, "eval_batch_size": 3}
+    settings["train"] |= {"duration": "2 steps", "warmup": "1 steps", "batch_size": 2, "log_every": 1}
+    settings["train"]["checkpoint_every"] = 1
     files = root / "work" / "files"
     files.mkdir(parents=True)
     return SimpleNamespace(
@@ -56,7 +51,7 @@ def test_two_steps_and_an_evaluation(cell: SimpleNamespace) -> None:
     assert set(json.loads((cell.files / "per_class.json").read_text())) == {"red", "green"}
     with Image.open(cell.files.parent / found["pictures"][0]["path"]) as picture:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(2**24)) > 500
-    assert found["cost"]["images"] == 4
+    assert found["cost"]["samples"] == 4
 
 
 def truth_as_results(content: dict[str, Any], crowds: bool = False) -> list[dict[str, Any]]:
@@ -152,7 +147,7 @@ def test_it_learns_in_bfloat16(cell: SimpleNamespace) -> None:
 
 def test_the_protocol_of_the_paper_is_vitdet() -> None:
     paper = yaml.safe_load(Path("config/tasks/detect.yaml").read_text())["paper"]
-    assert [round(share * 184375) for share in paper["milestones"]] == pytest.approx([163889, 177546], abs=1)
+    assert [round(share * 184375) for share in paper["train"]["milestones"]] == pytest.approx([163889, 177546], abs=1)
     vit = paper["vit"] | {"relative": "none"}  # its tables are sized for 1024 pixels: too large for a test
     assert (vit["window_size"], vit["global_blocks"]) == (14, [2, 5, 8, 11])
     encoder = build_encoder("vit_micro", 16)

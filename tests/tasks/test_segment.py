@@ -25,13 +25,8 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     torch.manual_seed(0)
     save_encoder(build_encoder("vit_micro", 16), root / "encoder.safetensors")
     settings = yaml.safe_load(Path("config/tasks/segment.yaml").read_text())["demo"]
-    settings |= {
-        "duration": "2 steps",
-        "warmup": "1 steps",
-        "batch_size": 2,
-        "log_every": 1,
-        "checkpoint_every": 1,
-    }
+    settings["train"] |= {"duration": "2 steps", "warmup": "1 steps", "batch_size": 2, "log_every": 1}
+    settings["train"]["checkpoint_every"] = 1
     settings |= {"num_pictures": 3, "eval_batch_size": 3}
     settings["crop"] = settings["crop"] | {"crop_size": 32, "short_size": 32}
     settings["heads"] = settings["heads"] | {"stride": 24}
