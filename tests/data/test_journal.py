@@ -70,7 +70,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(source, shard_mib, req
         spoil(root / "train/n01443537/n01443537_2.JPEG")
         spoil(root / "val/n01443537/ILSVRC2012_val_00000003.JPEG")
     expected = run(source, root, tmp_path / "whole", shard_mib=shard_mib)
-    resumed = moment = 0
+    resumed, moment = [], 0
     while True:
         moment += 3
         home = tmp_path / f"{moment}"
@@ -79,8 +79,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(source, shard_mib, req
         killed(source, root, home, 4, shard_mib=shard_mib)  # and once more, soon
         capfd.readouterr()
         assert run(source, root, home, shard_mib=shard_mib) == expected, f"killed at moment {moment}"
-        resumed += "were packed before" in capfd.readouterr().err
-    assert moment > 20 and resumed > moment / 2
+        resumed.append("were packed before" in capfd.readouterr().err)
+    assert len(resumed) > 5 and sum(resumed) > len(resumed) / 2
 
 
 def test_what_was_packed_is_not_read_again(imagenet, tmp_path, monkeypatch):  # noqa: F811
