@@ -1,24 +1,22 @@
-"""One process at a time on a work directory.
+"""One process at a time on a work directory: filelock's lease, with words for those that it refuses.
 
-The lock is a file that names its holder and is touched every few seconds. It is taken over when its holder is
-seen to be dead: a process of this machine that no longer runs, or one of another machine that stopped touching.
+The lease is a file that names its holder and is touched every few seconds. It is taken over from a process of this
+machine that no longer runs at once, and from one elsewhere when no touch was seen for a while, by the observer's clock.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 HEARTBEAT = 15.0  # seconds between touches
-STALE = 120.0  # seconds without a touch after which a holder on another machine counts as dead
+STALE = 120.0  # seconds without a touch after which a holder counts as dead
 
 
 class LockError(RuntimeError):
@@ -29,87 +27,68 @@ class Lock:
     """Context manager that holds `<folder>/lock` while it is open.
 
     Raises:
-        LockError: on entering, when a living process holds it.
+        LockError: on entering, when a living process holds it. One elsewhere is watched until it touches the lock.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"
-        self._released = threading.Event()
-        self._content = ""
+        self._since = folder / "lock.since"
+        self._lease = SoftFileLease(self.path, lease_duration=STALE, heartbeat_interval=HEARTBEAT)
 
     def __enter__(self) -> Lock:
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "since": time.time()}
-        self._content = json.dumps(holder)
-        # The whole content appears at once under the final name, and only if the name is free.
-        temporary = self.path.with_name(f"lock.{holder['host']}.{holder['pid']}")
-        temporary.write_text(self._content)
+        _mark_torn(self.path)
         try:
-            for _ in range(2):
-                try:
-                    os.link(temporary, self.path)
-                    break
-                except FileExistsError:
-                    self._take_over()
-            else:
-                raise LockError(f"{self.path} was taken by another process just now; run again once it is done")
-        finally:
-            temporary.unlink(missing_ok=True)
-        threading.Thread(target=self._beat, daemon=True).start()
+            self._lease.acquire(STALE + 2 * HEARTBEAT, poll_interval=HEARTBEAT / 30, cancel_check=self._lives())
+        except (Timeout, LeaseSettingsMismatch) as error:
+            raise LockError(self._refusal()) from error
+        self._since.write_text(str(self._lease.token))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._released.set()
-        if self._is_ours():  # the folder may be gone, and made again by another process
-            self.path.unlink(missing_ok=True)
+        self._lease.release()  # the lock of a successor stays, should ours be gone with its folder
 
-    def _take_over(self) -> None:
-        """Remove the lock of a holder that is dead; complain about one that lives."""
-        with self._alone():
-            try:
-                silent = time.time() - self.path.stat().st_mtime
-                holder = json.loads(self.path.read_text())
-                if _is_alive(holder, silent):
-                    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
-                    raise LockError(
-                        f"{self.path.parent} is held by process {holder['pid']} on {holder['host']} since {since}; "
-                        "wait for it, or stop it and run this again"
-                    )
-            except FileNotFoundError:
-                return
-            except (ValueError, KeyError, TypeError):
-                pass  # a power failure may leave an empty file, which holds nothing
-            self.path.unlink(missing_ok=True)
+    def _lives(self) -> Callable[[], bool]:
+        """A check whether the holder gave a sign of life since the check's first call."""
+        seen: list[tuple[int, int]] = []
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Judge and remove in one go: of two that find a dead holder, the slower must not remove the faster's lock."""
-        with open(self.path.with_name("lock.guard"), "w") as guard:
-            with suppress(OSError):  # file systems without such locks leave a moment's risk
-                fcntl.flock(guard, fcntl.LOCK_EX)
-            yield
+        def check() -> bool:
+            if self._runs_here():
+                return True
+            with suppress(OSError):
+                now = self.path.stat()
+                seen.append((now.st_ino, now.st_mtime_ns))
+            return len(set(seen[:1] + seen[-1:])) > 1
 
-    def _is_ours(self) -> bool:
+        return check
+
+    def _runs_here(self) -> bool:
+        """Whether the holder runs on this machine. Though it be stopped and miss its beats, it may go on."""
+        owner = self._lease.owner
+        if owner is None or owner.start is None or owner.hostname.partition("?")[0] != socket.gethostname():
+            return False
         try:
-            return self.path.read_text() == self._content
-        except OSError:
+            state, *fields = Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()
+            # Numbers are used again, pairs of number and start in the kernel's ticks are not.
+            return state not in "ZX" and int(fields[18]) == owner.start % 2**64
+        except (OSError, ValueError, IndexError):
             return False
 
-    def _beat(self) -> None:
-        while not self._released.wait(HEARTBEAT) and self._is_ours():
-            with suppress(FileNotFoundError):
-                os.utime(self.path)
+    def _refusal(self) -> str:
+        owner, since = self._lease.owner, "just now"
+        if owner is None:
+            return f"{self.path.parent} was held by another process until just now; run this again"
+        with suppress(OSError):
+            if self._since.read_text() == owner.token:
+                since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._since.stat().st_mtime))
+        return (
+            f"{self.path.parent} is held by process {owner.pid} on {owner.hostname.partition('?')[0]} since {since}; "
+            f"wait for it, or stop it and run this again (if it is surely gone, remove {self.path})"
+        )
 
 
-def _is_alive(holder: dict[str, Any], silent: float) -> bool:
-    if holder["host"] == socket.gethostname():
-        return _born(holder["pid"]) == holder["born"]
-    return silent < STALE
-
-
-def _born(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: numbers are used again, pairs of number and time are not."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else fields[18]  # what has died but was not yet waited for is dead
-    except (OSError, ValueError, IndexError):
-        return None
+def _mark_torn(path: Path) -> None:
+    """What a power failure left empty names nobody, and filelock would wait for its record for ever."""
+    with suppress(OSError), path.open("r+b") as file:  # never another file that takes its place meanwhile
+        found = os.fstat(file.fileno())
+        if found.st_size == 0 and time.time() - found.st_mtime > STALE:
+            file.write(b"torn\n")

@@ -5,18 +5,23 @@ converted when it is decoded, and a PNG named `.JPEG` (ImageNet has both) is rea
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config import ConfigError
+from pipeline.data.journal import Journal
+from pipeline.data.packed import PackWriter
 from pipeline.data.pictures import open_whole
 from pipeline.data.progress import track
 
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"}
-_BLOCK = 512  # files whose bytes are held at once
+_BLOCK = 512  # files whose bytes are held at once, and that are read again after an interruption
 _SHOWN = 20  # names in a manifest; all of them are in files/findings.json
 _PLAIN = {"RGB", "L"}
 
@@ -42,8 +47,11 @@ class Findings:
     notes: list[dict[str, str]] = field(default_factory=list)
     looked_at: int = 0
 
-    def reject(self, file: str, reason: str) -> None:
-        self.rejects.append({"file": file, "reason": reason})
+    def add(self, name: Callable[[int], str], block: Mapping[str, Any]) -> None:
+        """What was found in a block of a journal, whose positions `name` turns into names."""
+        self.looked_at += block["count"]
+        self.rejects += [{"file": name(position), "reason": reason} for position, reason in block["rejects"]]
+        self.notes += [{"file": name(position), "note": note} for position, note in block["notes"]]
 
     def close(self, files: Path, root: str, max_reject_share: float) -> dict[str, Any]:
         """Writes all findings beside the packs and returns the manifest's share of them.
@@ -86,10 +94,20 @@ def look_at(
     look: Callable[[Item], Seen],
     notes: Callable[[Seen], Sequence[str]],
     findings: Findings,
-    num_workers: int,
+    num_workers: int | None,
     what: str,
+    packs: Sequence[PackWriter],
+    journal: Path,
 ) -> Iterator[tuple[Item, Seen]]:
-    """Applies `look` to the items in order and yields those it accepts; ValueError and OSError reject one."""
+    """Applies `look` to the items in order and yields those it accepts; ValueError and OSError reject one.
+
+    Items that an attempt which was cut off has packed are not yielded again: `packs`, which the caller fills with
+    what is yielded, and `findings` are restored from `journal`, and reading goes on with the next item.
+
+    Args:
+        num_workers: threads; None for as many as this process has CPUs.
+        what: is being done, such as `packing train`.
+    """
 
     def attempt(item: Item) -> Seen | ValueError | OSError:
         try:
@@ -97,20 +115,40 @@ def look_at(
         except (ValueError, OSError) as error:
             return error
 
-    def attempts() -> Iterator[tuple[Item, Seen | ValueError | OSError]]:
-        if num_workers < 2:
-            yield from ((item, attempt(item)) for item in items)
-            return
-        # Threads suffice: decoders let go of the interpreter. In blocks, so that results do not pile up.
-        with ThreadPoolExecutor(num_workers) as pool:
-            for start in range(0, len(items), _BLOCK):
-                block = items[start : start + _BLOCK]
-                yield from zip(block, pool.map(attempt, block), strict=True)
+    def still_rejected(position: int, reason: str) -> bool:
+        seen = attempt(items[position])
+        return isinstance(seen, (ValueError, OSError)) and str(seen) == reason
 
-    for item, seen in track(attempts(), what, len(items)):
-        findings.looked_at += 1
+    def attempts(start: int) -> Iterator[Seen | ValueError | OSError]:
+        # Threads suffice: decoders let go of the interpreter. In blocks, so that results do not pile up.
+        with ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0))) as pool:
+            for first in range(start, len(items), _BLOCK):
+                yield from pool.map(attempt, items[first : first + _BLOCK])
+
+    book = Journal(journal, packs, map(name, items))
+    # A reject may have been copied again meanwhile; then all from its block on is read again.
+    blocks = list(takewhile(lambda block: all(still_rejected(*reject) for reject in block["rejects"]), book.read()))
+    book.go_on(blocks)
+    done = sum(block["count"] for block in blocks)
+    for block in blocks:
+        findings.add(lambda position: name(items[position]), block)
+    if done:
+        print(f"{what}: {done:,} of {len(items):,} were packed before", file=sys.stderr, flush=True)
+    block = _empty_block()
+    seen_now = track(attempts(done), what, len(items) - done)
+    for position, (item, seen) in enumerate(zip(items[done:], seen_now, strict=True), done):
+        block["count"] += 1
         if isinstance(seen, (ValueError, OSError)):
-            findings.reject(name(item), str(seen))
-            continue
-        findings.notes += [{"file": name(item), "note": note} for note in notes(seen)]
-        yield item, seen
+            block["rejects"].append([position, str(seen)])
+        else:
+            block["notes"] += [[position, note] for note in notes(seen)]
+            yield item, seen
+        if block["count"] == _BLOCK or position + 1 == len(items):  # the caller has packed what it was given
+            book.add(block)
+            findings.add(lambda position: name(items[position]), block)
+            block = _empty_block()
+    book.close()
+
+
+def _empty_block() -> dict[str, Any]:
+    return {"count": 0, "rejects": [], "notes": []}

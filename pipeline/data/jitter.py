@@ -8,7 +8,6 @@ B images of S by S pixels.
 
 import torch
 from torch import Tensor
-from torchvision.transforms._functional_tensor import _hsv2rgb, _rgb2hsv
 
 from pipeline.data.draws import COLOUR, uniform
 from pipeline.data.transforms import RandomCrop
@@ -82,9 +81,19 @@ def saturate(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def turn(images: Tensor, amounts: Tensor) -> Tensor:
-    """Turn hues by a share of the colour circle."""
-    hue, saturation, value = _rgb2hsv(images).unbind(dim=1)
-    return _hsv2rgb(torch.stack([(hue + amounts[:, None, None]) % 1.0, saturation, value], dim=1))
+    """Turn hues by a share of the colour circle, as torchvision's `adjust_hue`, which has one amount for a batch.
+
+    Smith, "Color Gamut Transform Pairs", SIGGRAPH 1978: a channel is the value less the chroma times a trapezium of
+    the hue, here in sixths of the circle; red, green and blue see it from 5, 3 and 1 sixths on.
+    """
+    red, green, blue = images.unbind(dim=1)
+    value = images.amax(dim=1)
+    chroma = value - images.amin(dim=1)
+    divisor = torch.where(chroma > 0, chroma, 1.0)  # greys have no hue, and keep none
+    hue = torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    hue = torch.where(value == red, (green - blue) / divisor, hue) + 6 * amounts[:, None, None]
+    seen = (hue[:, None] + torch.tensor([5.0, 3.0, 1.0])[:, None, None]) % 6
+    return value[:, None] - chroma[:, None] * torch.minimum(seen, 4 - seen).clamp(0, 1)
 
 
 def grey(images: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pipeline.config import ConfigError
 
+JOURNALS = "journals"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -14,20 +16,25 @@ class Options:
     root: its folder.
     expect: numbers of `train` and `val` images and of `classes`, checked before images are read; null: none.
     max_reject_share: largest share of its images that may be unusable.
-    num_workers: threads that read and decode.
     shard_mib: size of a pack's shards.
+    num_workers: threads that read and decode; null: one for each CPU of the process.
     """
 
     root: str | None
     expect: Mapping[str, int] | None
     max_reject_share: float
-    num_workers: int
     shard_mib: int
+    num_workers: int | None = None
 
 
 def generated(root: Path) -> Options:
     """How a set that was just written is read: nothing in it may be wrong."""
     return Options(root=str(root), expect=None, max_reject_share=0.0, num_workers=1, shard_mib=1024)
+
+
+def journal_of(work: Path, split: str) -> Path:
+    """Where the packing of a split keeps its journal."""
+    return work / JOURNALS / f"{split}.jsonl"
 
 
 def check_root(root: str | None, key: str, layout: str, needed: Sequence[str]) -> Path:

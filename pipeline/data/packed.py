@@ -7,6 +7,7 @@ last, so a split either is there as a whole or is not there.
 
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,10 +22,11 @@ _FIELDS = {
     "offset": np.int64,
     "length": np.int64,
 }
+Row = list[Any]  # of the index: the key, then the fields above
 
 
 class PackWriter:
-    """Writes one split; use it in a `with` block. Nothing appears under its name unless the block ends well.
+    """Writes one split; use it in a `with` block. Without the index, written when the block ends well, it is no split.
 
     Args:
         folder: where the split goes; made if needed.
@@ -36,7 +38,8 @@ class PackWriter:
         self.folder, self.split, self.shard_bytes = Path(folder), split, shard_bytes
         self._keys: list[str] = []
         self._rows: dict[str, list[int]] = {name: [] for name in _FIELDS}
-        self._shards: list[Path] = []
+        self._safe = 0  # files that the last checkpoint covers
+        self._num_shards = 0
         self._file: Any = None
 
     def __enter__(self) -> Self:
@@ -46,28 +49,57 @@ class PackWriter:
     def __len__(self) -> int:
         return len(self._keys)
 
+    @property
+    def labels(self) -> list[int]:
+        """Of the files so far."""
+        return self._rows["label"]
+
     def add(self, key: str, data: bytes, *, label: int = -1, height: int = 0, width: int = 0) -> None:
         """Appends one file. Its height and width in pixels (0: unknown) let readers plan without decoding."""
         if "\n" in key:
             raise ValueError(f"key {key!r} holds a line break; expected a file name")
         if self._file is None or self._file.tell() >= self.shard_bytes:
             self._next_shard()
-        row = (label, height, width, len(self._shards) - 1, self._file.tell(), len(data))
-        for name, value in zip(_FIELDS, row, strict=True):
-            self._rows[name].append(value)
-        self._keys.append(key)
+        self._note(key, (label, height, width, self._num_shards - 1, self._file.tell(), len(data)))
         self._file.write(data)
+
+    def checkpoint(self) -> list[Row]:
+        """Brings all files to disk; returns the rows of those since the last call, for `restore`."""
+        if self._file is not None:
+            _sync(self._file)
+        columns = (self._keys, *self._rows.values())
+        rows = [list(row) for row in zip(*(column[self._safe :] for column in columns), strict=True)]
+        self._safe = len(self)
+        return rows
+
+    def holds(self, rows: Sequence[Row]) -> bool:
+        """Whether the shards on disk reach as far as these rows say."""
+        ends = {row[-3]: row[-2] + row[-1] for row in rows}  # the last of each shard
+        paths = {shard: self.folder / _shard_name(self.split, shard) for shard in ends}
+        return all(path.is_file() and path.stat().st_size >= ends[shard] for shard, path in paths.items())
+
+    def restore(self, rows: Sequence[Row]) -> None:
+        """Goes on after these rows of an attempt that was cut off; what the split holds beyond them is removed."""
+        self._close_shard()
+        (self.folder / f"{self.split}.index.npz").unlink(missing_ok=True)
+        self._keys, self._rows, self._safe = [], {name: [] for name in _FIELDS}, len(rows)
+        for key, *values in rows:
+            self._note(key, values)
+        self._num_shards = rows[-1][-3] + 1 if rows else 0
+        for path in self.folder.glob(f"{self.split}-{'[0-9]' * 5}.bin"):
+            if int(path.stem[-5:]) >= self._num_shards:
+                path.unlink()
+        if rows:
+            self._file = open(self.folder / _shard_name(self.split, self._num_shards - 1), "r+b")
+            self._file.truncate(rows[-1][-2] + rows[-1][-1])
+            self._file.seek(0, os.SEEK_END)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close_shard()
         if kind is not None:
-            for temporary in self._shards:
-                temporary.unlink(missing_ok=True)
             return
-        for number, temporary in enumerate(self._shards):
-            os.replace(temporary, self.folder / _shard_name(self.split, number))
         index = self.folder / f".{self.split}.index.npz"
         keys = np.frombuffer("\n".join(self._keys).encode(), np.uint8)
         columns: dict[str, Any] = {name: np.array(self._rows[name], dtype) for name, dtype in _FIELDS.items()}
@@ -76,10 +108,15 @@ class PackWriter:
             _sync(file)
         os.replace(index, self.folder / f"{self.split}.index.npz")
 
+    def _note(self, key: str, values: Sequence[int]) -> None:
+        for name, value in zip(_FIELDS, values, strict=True):
+            self._rows[name].append(value)
+        self._keys.append(key)
+
     def _next_shard(self) -> None:
         self._close_shard()
-        self._shards.append(self.folder / f".{_shard_name(self.split, len(self._shards))}")
-        self._file = open(self._shards[-1], "wb")
+        self._file = open(self.folder / _shard_name(self.split, self._num_shards), "wb")
+        self._num_shards += 1
 
     def _close_shard(self) -> None:
         if self._file is not None:

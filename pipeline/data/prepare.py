@@ -1,22 +1,25 @@
 """Preparation of one data set of a study: the source found by name, the options checked, the files packed."""
 
+import dataclasses
 import difflib
 import importlib
 import shutil
+import sys
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError, DataSet
+from pipeline.data.official import JOURNALS
 
 
 def prepare(spec: DataSet, work: Path, files: Path) -> dict[str, Any]:
-    """Writes a data set's packs.
+    """Writes a data set's packs; after an interruption it goes on from those that `work` and `files` hold.
 
     Args:
         spec: of the study.
-        work: for what is made on the way.
+        work: for what is made on the way, journals among it.
         files: receives the packs.
 
     Returns:
@@ -27,14 +30,24 @@ def prepare(spec: DataSet, work: Path, files: Path) -> dict[str, Any]:
     """
     source = importlib.import_module(f"pipeline.data.sources.{spec.kind}.{spec.source}")
     options = read_options(source.Options, spec.options, f"data.{spec.name}")
-    for folder in (work / "raw", files):  # of an attempt that was cut off
-        shutil.rmtree(folder, ignore_errors=True)
-    files.mkdir(parents=True)
+    shutil.rmtree(work / "raw", ignore_errors=True)  # of an attempt that was cut off
+    if not (work / JOURNALS).is_dir():
+        shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True, exist_ok=True)
     try:
         found = source.prepare(options, work, files)
     except ConfigError as error:  # a source does not know the name of the set that it prepares
         raise ConfigError(f"data.{spec.name}: {error}") from error
-    return {"name": spec.name, "kind": spec.kind, "source": spec.source, **found}
+    data = {"name": spec.name, "kind": spec.kind, "source": spec.source, **found}
+    count, rejected = sum(split["count"] for split in data["splits"].values()), data["rejects"]["count"]
+    shards = [path.stat().st_size for path in files.glob("*.bin")]
+    print(
+        f"{spec.name}: read {count + rejected:,} files, rejected {rejected:,}, noted {data['notes']['count']:,} as odd;"
+        f" wrote {count:,} in {len(shards):,} shards of {sum(shards) / 2**20:,.1f} MiB",
+        file=sys.stderr,
+        flush=True,
+    )
+    return data
 
 
 def read_options(kind: type, given: Mapping[str, Any], where: str) -> Any:
@@ -49,9 +62,10 @@ def read_options(kind: type, given: Mapping[str, Any], where: str) -> Any:
             near = difflib.get_close_matches(key, types, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where} has {key!r}; available keys: {', '.join(types)}{hint}")
-    missing = [key for key in types if key not in given]
+    required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    missing = [key for key in required if key not in given]
     if missing:
-        raise ConfigError(f"{where} lacks {', '.join(missing)}; required keys: {', '.join(types)}")
+        raise ConfigError(f"{where} lacks {', '.join(missing)}; required keys: {', '.join(required)}")
     return kind(**{key: _typed(value, types[key], f"{where}.{key}") for key, value in given.items()})
 
 

@@ -183,7 +183,7 @@ def mask_rcnn(backbone: Pyramid, num_classes: int, image_size: int, options: Hea
                 "norm_cfg": NORM,
                 "bbox_coder": coder(0.1, 0.1, 0.2, 0.2),
                 "reg_class_agnostic": False,
-                "cls_predictor_cfg": {"type": nn.Linear},  # the defaults, whose registration is not imported
+                "cls_predictor_cfg": {"type": nn.Linear},  # the default is a name, found in mmengine's scope only
                 "reg_predictor_cfg": {"type": nn.Linear},
                 "loss_cls": {"type": CrossEntropyLoss, "use_sigmoid": False, "loss_weight": 1.0},
                 "loss_bbox": {"type": L1Loss, "loss_weight": 1.0},

@@ -21,6 +21,7 @@ from mmengine import dist
 from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
+from mmseg.evaluation.metrics import IoUMetric
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.decode_heads.fcn_head import FCNHead
 from mmseg.models.decode_heads.uper_head import UPerHead
@@ -160,33 +161,25 @@ def predict(model: EncoderDecoder, data: SegmentationSet, indices: Sequence[int]
         return [sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8) for sample in model.test_step(batch)]
 
 
-def confusion(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> np.ndarray:
-    """(C, C) int64 pixel counts, true classes in rows; pixels whose true label is 255 are left out."""
-    known = true != IGNORE
-    pairs = true[known].astype(np.int64) * num_classes + predicted[known]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+def areas(predicted: np.ndarray, true: np.ndarray, num_classes: int) -> torch.Tensor:
+    """(4, C) float64 pixels of each class: hit, in the union, predicted, true; where 255 is true they are left out."""
+    pair = torch.tensor(predicted), torch.tensor(true)
+    return torch.stack(IoUMetric.intersect_and_union(*pair, num_classes, IGNORE)).double()
 
 
-def scores(counts: np.ndarray) -> dict[str, Any]:
-    """Measures in percent, as mmseg defines them.
+def scores(areas: torch.Tensor) -> dict[str, Any]:
+    """Measures in percent, by mmseg.
 
     Args:
-        counts: (C, C) confusion over all pixels of a split.
+        areas: (4, C) over all pixels of a split.
 
     Returns:
         miou and macc, means over the classes that occur (among predictions too, for miou); aacc, the share of correct
         pixels; iou and accuracy, (C,) with nan where a class does not occur.
     """
-    hits, true, predicted = np.diag(counts).astype(float), counts.sum(axis=1), counts.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        iou, accuracy = 100 * hits / (true + predicted - hits), 100 * hits / true
-    return {
-        "miou": float(np.nanmean(iou)),
-        "macc": float(np.nanmean(accuracy)),
-        "aacc": float(100 * hits.sum() / true.sum()),
-        "iou": iou,
-        "accuracy": accuracy,
-    }
+    found = {name: 100 * value for name, value in IoUMetric.total_area_to_metrics(*areas).items()}
+    means = {"miou": np.nanmean(found["IoU"]), "macc": np.nanmean(found["Acc"]), "aacc": found["aAcc"]}
+    return {name: float(value) for name, value in means.items()} | {"iou": found["IoU"], "accuracy": found["Acc"]}
 
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:
@@ -212,19 +205,19 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         return None
     val = SegmentationSet(folder, "val", crop, cell.seed, evaluate=True)
     model.eval()
-    counts = np.zeros((len(val.classes),) * 2, np.int64)
+    pixels = torch.zeros(4, len(val.classes), dtype=torch.float64)
     drawn = []
     for indices in alike(val.packed.sizes.tolist(), settings["eval_batch_size"]):
         for index, predicted in zip(indices, predict(model, val, indices), strict=True):
             true = val.labels(index)
-            counts += confusion(predicted, true, len(val.classes))
+            pixels += areas(predicted, true, len(val.classes))
             if index < settings["num_pictures"]:
                 image = val.original(index)
                 drawn.append(tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted)))
-    found = scores(counts)
+    found = scores(pixels)
     (cell.files / "per_class.json").write_text(json.dumps(per_class(found, val.classes), indent=1))
     legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
-    shown = legend if len(legend) <= 24 else [legend[label] for label in np.flatnonzero(counts.sum(axis=1))[:24]]
+    shown = legend if len(legend) <= 24 else [legend[label] for label in pixels[3].nonzero()[:24, 0]]
     picture: Image.Image = gallery(drawn, ("truth", "predicted"), shown)
     picture.save(cell.files / "segmentations.png")
     return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}

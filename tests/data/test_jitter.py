@@ -40,6 +40,16 @@ def test_changes_are_torchvisions_each_image_by_its_own_amount(name):
     assert not torch.allclose(changed, images, atol=0.05)
 
 
+def test_hues_of_all_sorts_of_pixels_turn_as_torchvisions():
+    """Greys, black, white, pure colours, two equal channels: where sectors meet."""
+    steps = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    pixels = torch.cartesian_prod(steps, steps, steps).T.reshape(1, 3, 8, 8)
+    amounts = torch.tensor([-0.5, -1 / 3, -0.1, 0.0, 1 / 6, 0.37, 0.5])
+    changed = jitter.turn(pixels.expand(len(amounts), -1, -1, -1), amounts)
+    for amount, result in zip(amounts.tolist(), changed, strict=True):
+        torch.testing.assert_close(result, theirs.adjust_hue(pixels[0], amount), atol=3e-6, rtol=0)
+
+
 def test_grey_is_torchvisions():
     images = pictures()
     assert torch.allclose(jitter.grey(images), theirs.rgb_to_grayscale(images), atol=1e-6)

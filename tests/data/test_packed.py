@@ -40,13 +40,48 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
         assert file.read_bytes() == (two / file.name).read_bytes()
 
 
-def test_nothing_is_left_of_an_attempt_that_failed(tmp_path):
+def test_an_attempt_that_failed_is_no_split(tmp_path):
     with pytest.raises(RuntimeError), PackWriter(tmp_path, "train", 10) as pack:
         pack.add("a", b"x" * 100)
         pack.add("b", b"y" * 100)
-        assert not list(tmp_path.glob("[!.]*"))
         raise RuntimeError("disk on fire")
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError, match="available: none"):
+        Packed(tmp_path, "train")
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 300, 10**6])
+@pytest.mark.parametrize("kept", range(0, 21, 4))
+def test_goes_on_after_any_file(tmp_path, shard_bytes, kept):
+    whole = write(tmp_path / "whole", shard_bytes=shard_bytes)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut/train-labels-00009.bin").write_bytes(b"of another split")
+    files = list(FILES.items())
+    with pytest.raises(RuntimeError), PackWriter(tmp_path / "cut", "train", shard_bytes) as pack:
+        for number, (key, data) in enumerate(files):
+            if number == kept:
+                rows = pack.checkpoint()
+            pack.add(key, data, label=number % 3, height=number, width=2 * number)
+        rows = pack.checkpoint() if kept == 20 else rows
+        raise RuntimeError("power failure")
+    with PackWriter(tmp_path / "cut", "train", shard_bytes) as pack:
+        assert pack.holds(rows) and len(rows) == kept
+        pack.restore(rows)
+        for number, (key, data) in list(enumerate(files))[kept:]:
+            pack.add(key, data, label=number % 3, height=number, width=2 * number)
+        assert len(pack.checkpoint()) == 20 - kept
+    (tmp_path / "cut/train-labels-00009.bin").unlink()
+    found = {path.name: path.read_bytes() for path in (tmp_path / "cut").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in whole.iterdir()}
+
+
+def test_a_shard_that_lost_bytes_holds_less(tmp_path):
+    with PackWriter(tmp_path, "train", 150) as pack:
+        for key in "abc":
+            pack.add(key, b"x" * 100)
+        rows = pack.checkpoint()
+    assert pack.holds(rows)
+    (tmp_path / "train-00000.bin").write_bytes(b"x" * 199)
+    assert not pack.holds(rows) and pack.holds(rows[:1]) and not pack.holds(rows[1:])
 
 
 def test_a_missing_split_is_told_with_those_that_are_there(tmp_path):

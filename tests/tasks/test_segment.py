@@ -58,14 +58,14 @@ def test_two_steps_and_an_evaluation(cell: SimpleNamespace) -> None:
 
 
 def test_the_truth_scores_a_hundred_and_255_is_left_out() -> None:
-    counts = np.zeros((3, 3), np.int64)
+    pixels = torch.zeros(4, 3, dtype=torch.float64)
     for number in range(4):
         true = labels(number)
         guess = true.copy()
         guess[true == 255] = number % 3  # whatever is said there does not matter
-        counts += segment.confusion(guess, true, 3)
-    assert counts.sum() == 4 * (HEIGHT - 4) * WIDTH
-    assert {key: segment.scores(counts)[key] for key in ("miou", "macc", "aacc")} == dict.fromkeys(
+        pixels += segment.areas(guess, true, 3)
+    assert pixels[3].sum() == 4 * (HEIGHT - 4) * WIDTH
+    assert {key: segment.scores(pixels)[key] for key in ("miou", "macc", "aacc")} == dict.fromkeys(
         ("miou", "macc", "aacc"), 100.0
     )
 
@@ -73,7 +73,7 @@ def test_the_truth_scores_a_hundred_and_255_is_left_out() -> None:
 def test_scores_against_counting_by_hand() -> None:
     true = np.array([[0, 0, 0, 1], [1, 1, 255, 2]])
     guess = np.array([[0, 0, 1, 1], [1, 0, 2, 1]])
-    found = segment.scores(segment.confusion(guess, true, 4))
+    found = segment.scores(segment.areas(guess, true, 4))
     assert found["iou"][:3].tolist() == pytest.approx([100 * 2 / 4, 100 * 2 / 5, 0.0])
     assert np.isnan(found["iou"][3]) and np.isnan(found["accuracy"][3])  # neither there nor predicted
     assert found["miou"] == pytest.approx(30.0)
@@ -81,6 +81,23 @@ def test_scores_against_counting_by_hand() -> None:
     assert found["aacc"] == pytest.approx(100 * 4 / 7)
     row = segment.per_class(found, ("a", "b", "c", "d"))["d"]
     assert row == {"iou": None, "accuracy": None}
+
+
+def test_scores_of_a_whole_split_are_those_of_its_confusion() -> None:
+    random, counts = np.random.default_rng(0), np.zeros((7, 7))
+    pixels = torch.zeros(4, 7, dtype=torch.float64)
+    for _ in range(20):
+        true = random.choice([0, 1, 2, 4, 5, 255], (37, 53)).astype(np.uint8)  # 3 and 6 are not there, 3 is predicted
+        guess = np.where(random.random(true.shape) < 0.6, true % 6, random.integers(0, 6, true.shape)).astype(np.uint8)
+        pixels += segment.areas(guess, true, 7)
+        np.add.at(counts, (true[true < 255], guess[true < 255]), 1)
+    hits, found = np.diag(counts), segment.scores(pixels)
+    with np.errstate(invalid="ignore"):
+        iou, accuracy = 100 * hits / (counts.sum(0) + counts.sum(1) - hits), 100 * hits / counts.sum(1)
+    np.testing.assert_allclose(found["iou"], iou)
+    np.testing.assert_allclose(found["accuracy"], accuracy)
+    expected = [np.nanmean(iou), np.nanmean(accuracy), 100 * hits.sum() / counts.sum()]
+    assert [found[name] for name in ("miou", "macc", "aacc")] == pytest.approx(expected, rel=1e-12)
 
 
 def test_ignored_pixels_do_not_move_the_loss(cell: SimpleNamespace) -> None:

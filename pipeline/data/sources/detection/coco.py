@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.config import ConfigError
 from pipeline.data.inspection import Findings, Picture, look_at, read_picture
-from pipeline.data.official import Options, check_counts, check_root
+from pipeline.data.official import Options, check_counts, check_root, journal_of
 from pipeline.data.packed import PackWriter
 
 KEY = "root"
@@ -43,7 +43,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     (files / "annotations").mkdir(parents=True, exist_ok=True)
     for split, name in _SPLITS.items():
         content = annotations[split]
-        kept = _pack(options, root, name, split, content["images"], files, findings)
+        kept = _pack(options, root, name, split, content["images"], files, findings, journal_of(work, split))
         content["images"] = [image for image in content["images"] if image["id"] in kept]
         content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
         (files / "annotations" / f"{split}.json").write_text(json.dumps(content))
@@ -69,6 +69,7 @@ def _pack(
     images: list[dict[str, Any]],
     files: Path,
     findings: Findings,
+    journal: Path,
 ) -> set[int]:
     """Packs the images of one split, their COCO ids as labels; returns the ids of those that can be used."""
 
@@ -80,7 +81,6 @@ def _pack(
             )
         return picture
 
-    kept = set()
     with PackWriter(files, split, options.shard_mib * 2**20) as pack:
         for image, picture in look_at(
             images,
@@ -90,11 +90,12 @@ def _pack(
             findings=findings,
             num_workers=options.num_workers,
             what=f"packing {split}",
+            packs=(pack,),
+            journal=journal,
         ):
             size = {"height": picture.height, "width": picture.width}
             pack.add(image["file_name"], picture.data, label=image["id"], **size)
-            kept.add(image["id"])
-    return kept
+    return set(pack.labels)
 
 
 def _read(root: Path, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.config import ConfigError
 from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
-from pipeline.data.official import Options, check_counts, check_root
+from pipeline.data.official import Options, check_counts, check_root, journal_of
 from pipeline.data.packed import PackWriter
 
 KEY = "root"
@@ -47,6 +47,8 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
                 findings=findings,
                 num_workers=options.num_workers,
                 what=f"packing {split}",
+                packs=(pack,),
+                journal=journal_of(work, split),
             ):
                 key = str(path.relative_to(root / split))
                 pack.add(key, picture.data, label=label, height=picture.height, width=picture.width)

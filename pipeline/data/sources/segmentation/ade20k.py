@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.config import ConfigError
 from pipeline.data.inspection import Findings, Picture, look_at, read_picture
-from pipeline.data.official import Options, check_counts, check_root
+from pipeline.data.official import Options, check_counts, check_root, journal_of
 from pipeline.data.packed import PackWriter
 from pipeline.data.pictures import open_whole
 
@@ -48,7 +48,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     check_counts(KEY, root, options.expect, found)
     findings, splits = Findings(), {}
     for split, folder in _SPLITS.items():
-        _pack(options, root, folder, split, names[split], len(classes), files, findings)
+        _pack(options, root, folder, split, names[split], len(classes), files, findings, journal_of(work, split))
         splits[split] = {"count": len(names[split]) - sum(f"/{folder}/" in bad["file"] for bad in findings.rejects)}
     (files / "classes.json").write_text(json.dumps(classes))
     return {
@@ -67,6 +67,7 @@ def _pack(
     num_classes: int,
     files: Path,
     findings: Findings,
+    journal: Path,
 ) -> None:
     def look(name: str) -> tuple[Picture, bytes]:
         picture = read_picture(root / "images" / folder / f"{name}.jpg")
@@ -90,6 +91,8 @@ def _pack(
             findings=findings,
             num_workers=options.num_workers,
             what=f"packing {split}",
+            packs=(images, maps),
+            journal=journal,
         ):
             size = {"height": picture.height, "width": picture.width}
             images.add(f"{name}.jpg", picture.data, **size)
