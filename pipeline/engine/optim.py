@@ -71,14 +71,15 @@ def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Op
         model: what it trains.
         lr: peak rate.
         train: `optimizer`, `adamw` with `betas` or `sgd` with `momentum`, and `weight_decay`. AdamW spares vectors
-            from decay as MAE does, SGD decays everything as MoCo does.
+            from decay as MAE does, and names that end in one of `no_decay`; its `eps` is 1e-8 where none is given. SGD
+            decays everything as MoCo does.
 
     Raises:
         ConfigError: for another optimiser.
     """
     if train["optimizer"] == "adamw":
-        groups = param_groups(model, lr, train["weight_decay"])
-        return torch.optim.AdamW(groups, lr=lr, betas=tuple(train["betas"]))
+        groups = param_groups(model, lr, train["weight_decay"], no_decay=train.get("no_decay", ()))
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(train["betas"]), eps=train.get("eps", 1e-8))
     if train["optimizer"] == "sgd":
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return torch.optim.SGD(parameters, lr=lr, momentum=train["momentum"], weight_decay=train["weight_decay"])

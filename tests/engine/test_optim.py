@@ -114,6 +114,18 @@ def test_recipes_name_their_optimiser():
         build_optimizer(model, 0.1, {"optimizer": "adam"})
 
 
+def test_recipes_may_name_the_smallest_divisor_and_what_is_spared():
+    method = build("dbot", model="beit_micro", symmetric=True)
+    train = {"optimizer": "adamw", "betas": [0.9, 0.98], "weight_decay": 0.05, "eps": 1e-6, "no_decay": ["cls_token"]}
+    adamw = build_optimizer(method, 0.1, train)
+    assert all(group["eps"] == 1e-6 for group in adamw.param_groups)
+    group = flat(adamw.param_groups)
+    assert group[id(method.encoder.cls_token)]["weight_decay"] == 0
+    assert group[id(method.mask_token)]["weight_decay"] == 0.05
+    plain = build_optimizer(method, 0.1, {**train, "eps": 1e-8, "no_decay": []})
+    assert flat(plain.param_groups)[id(method.encoder.cls_token)]["weight_decay"] == 0.05
+
+
 def test_moments_are_inherited_and_rates_are_not(tmp_path):
     train = {"optimizer": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.05}
     model = torch.nn.Linear(4, 3)
