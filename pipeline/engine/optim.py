@@ -71,19 +71,65 @@ def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Op
         model: what it trains.
         lr: peak rate.
         train: `optimizer`, `adamw` with `betas` or `sgd` with `momentum`, and `weight_decay`. AdamW spares vectors
-            from decay as MAE does, and names that end in one of `no_decay`; its `eps` is 1e-8 where none is given. SGD
-            decays everything as MoCo does.
+            from decay as MAE does, and names that end in one of `no_decay`; its `eps` is 1e-8 where none is given, and
+            with `alternate` it is `Alternating`. SGD decays everything as MoCo does; the rate of parts that
+            `constant_lr` names is not scheduled.
 
     Raises:
         ConfigError: for another optimiser.
     """
     if train["optimizer"] == "adamw":
         groups = param_groups(model, lr, train["weight_decay"], no_decay=train.get("no_decay", ()))
-        return torch.optim.AdamW(groups, lr=lr, betas=tuple(train["betas"]), eps=train.get("eps", 1e-8))
+        settings = {"lr": lr, "betas": tuple(train["betas"]), "eps": train.get("eps", 1e-8)}
+        if part := train.get("alternate"):
+            return Alternating(groups, _part(model, part, "alternate"), **settings)
+        return torch.optim.AdamW(groups, **settings)
     if train["optimizer"] == "sgd":
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        return torch.optim.SGD(parameters, lr=lr, momentum=train["momentum"], weight_decay=train["weight_decay"])
+        constant = [p for part in train.get("constant_lr", ()) for p in _part(model, part, "constant_lr")]
+        known = {id(parameter) for parameter in constant}
+        groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}]
+        groups += [{"params": constant, "constant": True}] if constant else []
+        return torch.optim.SGD(groups, lr=lr, momentum=train["momentum"], weight_decay=train["weight_decay"])
     raise ConfigError(f"train.optimizer is {train['optimizer']!r}; available: ['adamw', 'sgd']")
+
+
+def _part(model: nn.Module, name: str, option: str) -> list[nn.Parameter]:
+    """The trainable parameters of one part of a model."""
+    parts = dict(model.named_children())
+    found = [parameter for parameter in parts[name].parameters() if parameter.requires_grad] if name in parts else []
+    if not found:
+        raise ConfigError(f"train.{option} names {name!r}; parts of {type(model).__name__}: {sorted(parts)}")
+    return found
+
+
+class Alternating(torch.optim.AdamW):
+    """AdamW that takes two steps for one: each half moves while the other half's gradients are zeros.
+
+    Zeros are no absence: decay and moments go on, as with PyTorch below 2, whose `zero_grad` left them behind.
+
+    Args:
+        params: parameters or groups.
+        second: the half that is stepped after the rest.
+        settings: AdamW's.
+    """
+
+    def __init__(self, params: Any, second: Iterable[nn.Parameter], **settings: Any) -> None:
+        super().__init__(params, **settings)
+        self.second = {id(parameter) for parameter in second}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        assert closure is None
+        gradients = [(p, p.grad) for group in self.param_groups for p in group["params"]]
+        for turn in (False, True):
+            for parameter, gradient in gradients:
+                idle = (id(parameter) in self.second) != turn
+                # In the very first step the second half has not had a gradient yet.
+                rest = torch.zeros_like(parameter) if gradient is not None and parameter in self.state else None
+                parameter.grad = rest if idle else gradient
+            super().step()
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
 
 
 def inherit_state(optimizer: Optimizer, teacher: Path | None) -> None:

@@ -45,6 +45,7 @@ def pretrain(cell: Cell) -> None:
         num_classes=num_classes,
         num_steps=num_steps,
         batch_size=train.get("batch_size", 0),
+        num_epochs=max(1, round(num_steps / max(1, num_images // train["batch_size"]))) if train else 1,
         teacher=PublishedRun(cell.teacher, num_classes) if cell.teacher else None,
     )
     seed_everything(cell.seed, BEGINNING, rank=0)

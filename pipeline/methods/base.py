@@ -32,6 +32,17 @@ class Step(NamedTuple):
     parts: Mapping[str, Tensor] = MappingProxyType({})
 
 
+class Separation(NamedTuple):
+    """What a method trained to tell the images of a blend apart, from visible tokens (B, K, D) to latents (B, K, W).
+
+    branches: one for each image, the fainter's first.
+    taught: makes of the teacher's tokens the latents that the branches followed; None without a teacher.
+    """
+
+    branches: tuple[nn.Module, ...]
+    taught: nn.Module | None
+
+
 class Teacher(Protocol):
     """The run a method learns from, as it was published."""
 
@@ -53,6 +64,7 @@ class Context:
     num_classes: of the labels that come with the images.
     num_steps: optimiser steps of the whole pretraining.
     batch_size: samples of one step over all devices.
+    num_epochs: how often all images are seen in it.
     teacher: the run it learns from; there is one where the recipe says that the method has a teacher, unless released
         weights are read into it.
     """
@@ -60,6 +72,7 @@ class Context:
     num_classes: int
     num_steps: int
     batch_size: int
+    num_epochs: int = 1
     teacher: Teacher | None = None
 
 
@@ -107,6 +120,10 @@ class Method(nn.Module):
     def exported(self) -> nn.Module:
         """The encoder that the tasks measure."""
         return self.encoder
+
+    def separation(self) -> Separation | None:
+        """Its branches for the two images of a blend; None for methods that see no blends."""
+        return None
 
     @classmethod
     def translate(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
