@@ -72,8 +72,8 @@ def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Op
         lr: peak rate.
         train: `optimizer`, `adamw` with `betas` or `sgd` with `momentum`, and `weight_decay`. AdamW spares vectors
             from decay as MAE does, and names that end in one of `no_decay`; its `eps` is 1e-8 where none is given, and
-            with `alternate` it is `Alternating`. SGD decays everything as MoCo does; the rate of parts that
-            `constant_lr` names is not scheduled.
+            with `alternate` it is `Alternating`. SGD decays everything as MoCo does; parts that
+            `unscheduled` names keep their rate.
 
     Raises:
         ConfigError: for another optimiser.
@@ -85,7 +85,7 @@ def build_optimizer(model: nn.Module, lr: float, train: Mapping[str, Any]) -> Op
             return Alternating(groups, _part(model, part, "alternate"), **settings)
         return torch.optim.AdamW(groups, **settings)
     if train["optimizer"] == "sgd":
-        constant = [p for part in train.get("constant_lr", ()) for p in _part(model, part, "constant_lr")]
+        constant = [p for part in train.get("unscheduled", ()) for p in _part(model, part, "unscheduled")]
         known = {id(parameter) for parameter in constant}
         groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}]
         groups += [{"params": constant, "constant": True}] if constant else []

@@ -8,7 +8,7 @@ Departures: `own_share` is the share of the mask that keeps an image's own pixel
 released code the same number means the opposite for discrete ones. SimSiam and BYOL are named in the paper but absent
 from the code: their mixed view passes the predictor, the targets are the clean second view's, and the clean loss is
 the mean of both directions. SimSiam's own code synchronises BatchNorm over devices, begins each residual branch at zero
-and keeps the predictor's rate constant: `sync_norms`, `zero_init_last` and `train.constant_lr: [predictor]` say so. The
+and keeps the predictor's rate constant: `sync_norms`, `zero_init_last` and `train.unscheduled: [predictor]` say so. The
 momentum encoder is moved after each step rather than before the next one.
 """
 

@@ -5,10 +5,12 @@ LARS, weak augmentation. Several learning rates share one pass over the data, ea
 B images, D encoder width, C classes.
 
 Departures: the paper states one rate; here the rate is chosen on training images held out from all heads, never on
-the validation split.
+the validation split. MoCo's probe (He et al. 2020, arXiv:1911.05722), SGD without BatchNorm whose rate falls twice, is
+a matter of settings: `optimizer`, `milestones`, `normalise`; of its epochs the last counts here, not the best.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,16 +18,17 @@ import torch.nn.functional as F
 from mmengine import dist
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from pipeline.cell import Cell
-from pipeline.config import Duration
+from pipeline.config import ConfigError, Duration
 from pipeline.data.augment import build_transform
 from pipeline.data.draws import bits
 from pipeline.data.images import Images
 from pipeline.engine.fit import Plan, connect, fit
 from pipeline.engine.optim import LARS
-from pipeline.engine.schedules import warmup_cosine
+from pipeline.engine.schedules import Schedule, warmup_cosine, warmup_multistep
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation_set, pool
@@ -34,19 +37,22 @@ HOLD_OUT = 102  # the stream of draws that chooses the held-out images
 
 
 class LinearProbe(BaseModel):
-    """Frozen encoder, one BatchNorm, one linear head per learning rate.
+    """Frozen encoder, one BatchNorm if wanted, one linear head per learning rate.
 
     Args:
         encoder: frozen here.
         feature: how its tokens are pooled.
         num_classes: C.
         num_heads: learning rates tried.
+        normalise: features, by a BatchNorm without affine parameters.
     """
 
-    def __init__(self, encoder: nn.Module, feature: str, num_classes: int, num_heads: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, feature: str, num_classes: int, num_heads: int, normalise: bool = True
+    ) -> None:
         super().__init__()
         self.encoder, self.feature = encoder.requires_grad_(False), feature
-        self.norm = nn.BatchNorm1d(encoder.embed_dim, affine=False, eps=1e-6)
+        self.norm = nn.BatchNorm1d(encoder.embed_dim, affine=False, eps=1e-6) if normalise else nn.Identity()
         self.heads = nn.ModuleList(nn.Linear(encoder.embed_dim, num_classes) for _ in range(num_heads))
         for head in self.heads:
             nn.init.trunc_normal_(head.weight, std=0.01)
@@ -90,26 +96,18 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     kept, held_out = hold_out(len(train), settings["holdout_share"], cell.seed)
     rates = settings["base_lrs"]
     torch.manual_seed(cell.seed)
-    probe = LinearProbe(
-        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(train.classes), len(rates)
-    )
+    encoder = load_encoder(cell.encoder, settings["image_size"])
+    probe = LinearProbe(encoder, settings["feature"], len(train.classes), len(rates), settings["normalise"])
     scale = settings["batch_size"] / 256
     num_steps, warmup = (
         Duration.parse(settings[key], key).steps(len(kept), settings["batch_size"]) for key in ("duration", "warmup")
     )
-    heads = zip(probe.heads, rates, strict=True)
-    optimizer = LARS(
-        [{"params": list(head.parameters()), "lr": rate * scale} for head, rate in heads],
-        lr=1.0,
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
-        trust_coefficient=settings["trust_coefficient"],
-    )
+    optimizer = build_optimizer(probe, [rate * scale for rate in rates], settings)
     cost = fit(
         probe,
         Part(train, kept),
         optimizer,
-        warmup_cosine(num_steps, warmup),
+        build_schedule(num_steps, warmup, settings["milestones"]),
         Plan(
             num_steps=num_steps,
             **{key: settings[key] for key in ("batch_size", "accumulate", "precision", "num_workers")},
@@ -138,6 +136,28 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     ]  # fmt: skip
     (cell.files / "rates.json").write_text(json.dumps(by_rate, indent=1))
     return {"records": [accuracy_record(logits[:, chosen], val.labels)], "cost": cost}
+
+
+def build_optimizer(probe: LinearProbe, rates: Sequence[float], settings: Mapping[str, Any]) -> Optimizer:
+    """The protocol's optimiser, `lars` or `sgd`, with a rate for each head.
+
+    Raises:
+        ConfigError: for another optimiser.
+    """
+    groups = [{"params": list(head.parameters()), "lr": rate} for head, rate in zip(probe.heads, rates, strict=True)]
+    common = {"lr": 1.0, "momentum": settings["momentum"], "weight_decay": settings["weight_decay"]}
+    if settings["optimizer"] == "lars":
+        return LARS(groups, **common, trust_coefficient=settings["trust_coefficient"])
+    if settings["optimizer"] == "sgd":
+        return torch.optim.SGD(groups, **common)
+    raise ConfigError(f"optimizer is {settings['optimizer']!r}; available: ['lars', 'sgd']")
+
+
+def build_schedule(num_steps: int, warmup: int, milestones: Sequence[float]) -> Schedule:
+    """Warm-up, then a cosine, or a tenth of the rate from each of the milestones on, shares of the duration."""
+    if not milestones:
+        return warmup_cosine(num_steps, warmup)
+    return warmup_multistep([round(share * num_steps) for share in milestones], warmup)
 
 
 def hold_out(num_images: int, share: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -170,7 +170,7 @@ def test_the_idle_half_decays_and_moves_as_where_gradients_are_zeroed():
 
 
 def test_rates_that_are_not_scheduled_stand_in_a_group_of_their_own():
-    train = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "constant_lr": ["module"]}
+    train = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "unscheduled": ["module"]}
     model = Halves()
     groups = flat(build_optimizer(model, 0.1, train).param_groups)
     assert len(groups) == 4
