@@ -163,9 +163,13 @@ class Study:
         return self.tasks[task].head.metrics.get(name, re.sub(r"\bk(\d+)$", r"k = \1", spelled))
 
     def request(self, stage: str, run: str | None = None) -> Request:
-        """What a cluster job of these cells asks for: the run's own word, or the study's, or one CPU for an hour."""
-        own = self.runs[run].cluster if run is not None and run in self.runs else {}
-        return {**self.cluster, **own}.get(stage, Request())
+        """What a cluster job of these cells asks for: the run's own word, or the study's, or one CPU for an hour.
+
+        What is said of a protocol holds for those of its instances of which nothing is said.
+        """
+        asked = {**self.cluster, **(self.runs[run].cluster if run in self.runs else {})}
+        protocol = self.tasks[stage].protocol if stage in self.tasks else stage
+        return asked.get(stage) or asked.get(protocol) or Request()
 
 
 def load_study(path: str | Path) -> Study:
@@ -185,7 +189,7 @@ def load_study(path: str | Path) -> Study:
     tasks = mapping(raw["tasks"], "tasks")
     if not isinstance(raw["scale"], str):
         raise ConfigError(f"scale is {raw['scale']!r}; expected the name of a section of the recipes, such as 'demo'")
-    stages = ["pretrain", *map(str, tasks)]
+    stages = list(dict.fromkeys(["pretrain", *map(str, tasks), *map(str, available_tasks())]))
     runs = {name: _run(name, entry, seeds, data, stages) for name, entry in mapping(raw["runs"], "runs").items()}
     _check_teachers(runs, path)
     takes = {name: _model(run, raw["scale"]) for name, run in runs.items()}

@@ -20,7 +20,7 @@ class JitteredCrop(RandomCrop):
     """`RandomCrop`, then colours.
 
     Args:
-        image_size, scale, ratio, flip: as `RandomCrop`.
+        image_size, scale, ratio, flip, interpolation: as `RandomCrop`.
         brightness, contrast, saturation: factors are uniform between 1 - x and 1 + x.
         hue: the shift is uniform between -x and x turns of the colour circle.
         jitter_share, grey_share, blur_share: of the images to which each is done.
@@ -39,8 +39,9 @@ class JitteredCrop(RandomCrop):
         jitter_share: float,
         grey_share: float,
         blur_share: float,
+        interpolation: str = "bicubic",
     ) -> None:
-        super().__init__(image_size, scale, ratio, flip)
+        super().__init__(image_size, scale, ratio, flip, interpolation=interpolation)
         self.strengths = (brightness, contrast, saturation, hue)
         self.jitter_share, self.grey_share, self.blur_share = jitter_share, grey_share, blur_share
 

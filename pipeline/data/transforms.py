@@ -9,16 +9,16 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import timm.data
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from pipeline.data.draws import AUGMENT, CROP, bits, uniform
-from pipeline.data.resample import resample
+from pipeline.data.resample import KERNELS, resample
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -38,7 +38,7 @@ class Transform(Protocol):
 
 
 class RandomCrop:
-    """A crop of random area and shape, resized (bicubic), mirrored half of the time: MAE's augmentation.
+    """A crop of random area and shape, resized, mirrored half of the time: MAE's augmentation.
 
     By default torchvision's RandomResizedCrop: ten tries to draw a box that fits, then the largest central
     box of an allowed shape. With `single_draw` the crop of MAE's linear probe (spec: one draw, clamped to the
@@ -50,6 +50,7 @@ class RandomCrop:
         ratio: smallest and largest width over height.
         flip: mirror left to right with probability one half.
         single_draw: draw once instead of trying.
+        interpolation: `bicubic` or `bilinear`.
     """
 
     def __init__(
@@ -59,24 +60,28 @@ class RandomCrop:
         ratio: tuple[float, float],
         flip: bool,
         single_draw: bool = False,
+        interpolation: str = "bicubic",
     ) -> None:
+        if interpolation not in KERNELS:
+            raise ValueError(f"interpolation is {interpolation!r}; available: {sorted(KERNELS)}")
         for name, (low, high), limit in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
             if not 0 < low <= high <= limit:
                 raise ValueError(f"{name} is {(low, high)}; expected smallest and largest, such as (0.2, 1.0)")
         self.image_size, self.scale, self.ratio = image_size, scale, ratio
-        self.flip, self.single_draw = flip, single_draw
+        self.flip, self.single_draw, self.interpolation = flip, single_draw, interpolation
 
     def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
         boxes, flips = self.parameters(seed, epochs, indices, images.shape[2], images.shape[3])
-        return _normalise(self.coloured(resample(images, boxes, flips, self.image_size), seed, epochs, indices))
+        crops = resample(images, boxes, flips, self.image_size, self.interpolation)
+        return _normalise(self.coloured(crops, seed, epochs, indices))
 
     def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
         epochs, indices = torch.tensor([epoch]), torch.tensor([index])
         boxes, flips = self.parameters(seed, epochs, indices, image.height, image.width)
         top, left, height, width = boxes[0].tolist()
-        size = (self.image_size, self.image_size)
+        size, kernel = (self.image_size, self.image_size), Image.Resampling[self.interpolation.upper()]
         # Cut first, then resize: the kernel must not look past the box, as in torchvision.
-        image = image.crop((left, top, left + width, top + height)).resize(size, Image.Resampling.BICUBIC)
+        image = image.crop((left, top, left + width, top + height)).resize(size, kernel)
         if flips[0]:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return _normalise(self.coloured(_as_tensor(image)[None], seed, epochs, indices))[0]
@@ -174,6 +179,9 @@ class AutoAugmented:
             mean=MEAN,
             std=STD,
         )
+        for operation in _operations(self._augment):
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = posterize
 
     def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
         pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
@@ -192,6 +200,22 @@ class AutoAugmented:
         # Not torch.manual_seed: that would seed the accelerators' generators as well, which nobody restores.
         torch.default_generator.manual_seed(key)
         return self._augment(image)
+
+
+def posterize(image: Image.Image, bits_to_keep: int, **_: object) -> Image.Image:
+    """The highest bits of each channel, 0 to 8; with 0 of them all is black.
+
+    timm's policies of growing strength ask for 0 bits, which Pillow took until version 12 and refuses since.
+    """
+    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
+
+
+def _operations(augment: Any) -> Iterator[Any]:
+    """timm's single operations, of a policy that draws from them and of one that lists pairs."""
+    for part in augment.transforms:
+        yield from getattr(part, "ops", ())
+        for pair in getattr(part, "policy", ()):
+            yield from pair
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class TrainingError(RuntimeError):
 
 
 class ScheduleHook(Hook):
-    """Set each group's rate before the step: its initial rate times the schedule's factor."""
+    """Set each group's rate before the step: its initial rate times the schedule's factor, unless it is `constant`."""
 
     priority = "VERY_HIGH"
 
@@ -34,7 +34,7 @@ class ScheduleHook(Hook):
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         factor = self.schedule(runner.iter)
         for group in runner.optim_wrapper.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
 
 
 class LogHook(Hook):

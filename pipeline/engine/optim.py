@@ -81,7 +81,9 @@ def build_optimizer(
         lr: peak rate, or one for each of `parts`.
         train: `optimizer`: `adamw`, `sgd` (PyTorch's), `lars` (ours) or any other of timm's; `weight_decay`,
             `layer_decay`, and what the optimiser takes of `OPTIONS`. SGD decays everything, as MoCo does, and LARS
-            itself spares vectors; from the others' decay vectors are spared as in MAE.
+            itself spares vectors; from the others' decay vectors are spared as in MAE, and names that end in one of
+            its `no_decay`. With `alternate` AdamW is `Alternating`; of SGD, parts that `unscheduled` names keep their
+            rate.
         parts: of the model, which are trained alone; None for all of it.
         grouping: `no_decay`, `layer_of` and `num_layers` of `param_groups`.
 
@@ -92,17 +94,24 @@ def build_optimizer(
     rates = [lr] if isinstance(lr, float | int) else list(lr)
     if len(rates) != len(parts or [model]):
         raise ConfigError(f"train has {len(rates)} rates, {rates}, for {len(parts or [model])} parts of the model")
+    grouping["no_decay"] = (*grouping.get("no_decay", ()), *train.get("no_decay", ()))
+    constant = [p for name in train.get("unscheduled", ()) for p in _part(model, name, "unscheduled")]
+    kept = {id(parameter) for parameter in constant}
     groups: list[dict[str, Any]] = []
     for part, rate in zip(parts or [model], rates, strict=True):
         if kind in WHOLE and layer_decay is None:
-            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            trained = [p for p in part.parameters() if p.requires_grad and id(p) not in kept]
             groups.append({"params": trained, "lr": rate, "weight_decay": train["weight_decay"]})
         else:
             groups += param_groups(part, rate, train["weight_decay"], layer_decay, **grouping)
+    if constant:
+        groups.append({"params": constant, "lr": max(rates), "weight_decay": train["weight_decay"], "constant": True})
     known = inspect.signature(kind).parameters
     options = {name: train[name] for name in OPTIONS if train.get(name) is not None and name in known}
     if "betas" in options:
         options["betas"] = tuple(options["betas"])
+    if name := train.get("alternate"):
+        return Alternating(groups, _part(model, name, "alternate"), lr=max(rates), **options)
     return kind(groups, lr=max(rates), **options)
 
 
@@ -116,6 +125,45 @@ def optimizer_class(name: str) -> Callable[..., Optimizer]:
         raise ConfigError(
             f"train.optimizer is {name!r}; available: {sorted(OPTIMIZERS)} and those of timm.optim.list_optimizers()"
         ) from None
+
+
+def _part(model: nn.Module, name: str, option: str) -> list[nn.Parameter]:
+    """The trainable parameters of one part of a model."""
+    parts = dict(model.named_children())
+    found = [parameter for parameter in parts[name].parameters() if parameter.requires_grad] if name in parts else []
+    if not found:
+        raise ConfigError(f"train.{option} names {name!r}; parts of {type(model).__name__}: {sorted(parts)}")
+    return found
+
+
+class Alternating(torch.optim.AdamW):
+    """AdamW that takes two steps for one: each half moves while the other half's gradients are zeros.
+
+    Zeros are no absence: decay and moments go on, as with PyTorch below 2, whose `zero_grad` left them behind.
+
+    Args:
+        params: parameters or groups.
+        second: the half that is stepped after the rest.
+        settings: AdamW's.
+    """
+
+    def __init__(self, params: Any, second: Iterable[nn.Parameter], **settings: Any) -> None:
+        super().__init__(params, **settings)
+        self.second = {id(parameter) for parameter in second}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        assert closure is None
+        gradients = [(p, p.grad) for group in self.param_groups for p in group["params"]]
+        for turn in (False, True):
+            for parameter, gradient in gradients:
+                idle = (id(parameter) in self.second) != turn
+                # In the very first step the second half has not had a gradient yet.
+                rest = torch.zeros_like(parameter) if gradient is not None and parameter in self.state else None
+                parameter.grad = rest if idle else gradient
+            super().step()
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
 
 
 def inherit_state(optimizer: Optimizer, teacher: Path | None) -> None:

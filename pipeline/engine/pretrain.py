@@ -39,12 +39,14 @@ def pretrain(cell: Cell) -> None:
     kind = load_method(settings["method"])
     data = manifest.read(cell.data / "manifest.json")["data"]
     num_classes = len(data["classes"])
-    length = fitted(settings["train"], data["splits"]["train"]["count"]) if "train" in settings else {}
+    num_samples = data["splits"]["train"]["count"]
+    length = fitted(settings["train"], num_samples) if "train" in settings else {}
     num_steps = length.get("num_steps", 0)
     context = Context(
         num_classes=num_classes,
         num_steps=num_steps,
         batch_size=length.get("batch_size", 0),
+        num_epochs=max(1, round(num_steps / max(1, num_samples // length["batch_size"]))) if length else 1,
         teacher=PublishedRun(cell.teacher, num_classes) if cell.teacher else None,
     )
     seed_everything(cell.seed, BEGINNING, rank=0)

@@ -1,6 +1,7 @@
 """A published run as a teacher of others."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import nn
@@ -18,10 +19,16 @@ class PublishedRun:
     Args:
         encoder: file of its encoder, beside which everything else stands.
         num_classes: of the data, which a classifier among the teachers was built for.
+        teacher: the run that it learned from itself; wanted by `whole` where the method keeps parts of it.
     """
 
-    def __init__(self, encoder: Path, num_classes: int) -> None:
-        self.path, self.num_classes = encoder, num_classes
+    def __init__(self, encoder: Path, num_classes: int, teacher: "PublishedRun | None" = None) -> None:
+        self.path, self.num_classes, self.teacher = encoder, num_classes, teacher
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of its pretraining."""
+        return manifest.read(self.path.parent.parent / "manifest.json")["settings"]
 
     def encoder(self, grid: tuple[int, int]) -> nn.Module:
         model, sizes = model_of(self.path), models()
@@ -35,7 +42,12 @@ class PublishedRun:
         return load_encoder(self.path, image_size).eval().requires_grad_(False)
 
     def whole(self) -> Method:
-        settings = manifest.read(self.path.parent.parent / "manifest.json")["settings"]
-        method = build_method(settings, Context(num_classes=self.num_classes, num_steps=0, batch_size=0))
-        method.load_state_dict(load_file(self.path.with_name("method.safetensors")))
+        context = Context(num_classes=self.num_classes, num_steps=0, batch_size=0, teacher=self.teacher)
+        method = build_method(self.settings, context)
+        path = self.path.with_name("method.safetensors")
+        missing, unknown = method.load_state_dict(load_file(path), strict=False)
+        missing = [name for name in missing if not name.startswith("teacher.")]  # published by the teacher itself
+        if missing or unknown:
+            raise ConfigError(f"{path} does not fit {type(method).__name__}: missing {missing}, not known {unknown}; "
+                              "it was published by other code: run that pretraining again")  # fmt: skip
         return method.eval().requires_grad_(False)

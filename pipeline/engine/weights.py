@@ -62,21 +62,24 @@ def import_weights(method: Method, path: str | Path) -> dict[str, Any]:
         ConfigError: the encoder is not all there, or a tensor has another shape: the wrong method or size.
     """
     released = read_state(path)
-    known = {name: value for name, value in method.state_dict().items() if not name.startswith("teacher.")}
     translated = method.translate(released)
+    method.resize(translated)
+    known = {name: value for name, value in method.state_dict().items() if not name.startswith("teacher.")}
     state = {name: value for name, value in translated.items() if name in known}
-    shapes = [
-        f"{name} is {tuple(value.shape)}, expected {tuple(known[name].shape)}"
-        for name, value in state.items()
-        if value.shape != known[name].shape
-    ]
+    apart = [name for name, value in state.items() if value.shape != known[name].shape]
+    shapes = [f"{name} is {tuple(state[name].shape)}, expected {tuple(known[name].shape)}" for name in apart]
     missing, unused = sorted(set(known) - set(state)), sorted(set(translated) - set(state))
     lacking = [name for name in missing if name.startswith("encoder.")]
     if shapes or lacking:
+        advice = "Choose the run's method and model to fit the checkpoint"
+        if not lacking and not any(name.startswith("encoder.") for name in apart):
+            advice = "The encoder fits: set the run's options to the sizes of the checkpoint"
+            if getattr(method, "teacher", None) is not None:
+                advice += ", and leave out its teacher, or name one as wide as the checkpoint's was"
         raise ConfigError(
             f"{path} does not fit {type(method).__name__} on {method.encoder.model_name}: "
             + (f"{len(shapes)} shapes differ ({shapes[0]})" if shapes else f"the encoder lacks {lacking[:3]}")
-            + f"; its keys begin with {sorted(released)[:3]}. Choose the run's method and model to fit the checkpoint"
+            + f"; its keys begin with {sorted(released)[:3]}. {advice}"
         )
     method.load_state_dict(state, strict=False)
     told = f"{len(state)} tensors read, {len(unused)} unused {unused}, {len(missing)} missing {missing}"

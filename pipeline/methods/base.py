@@ -32,6 +32,17 @@ class Step(NamedTuple):
     parts: Mapping[str, Tensor] = MappingProxyType({})
 
 
+class Separation(NamedTuple):
+    """What a method trained to tell the images of a blend apart, from visible tokens (B, K, D) to latents (B, K, W).
+
+    branches: one for each image, the fainter's first.
+    taught: makes of the teacher's tokens the latents that the branches followed; None without a teacher.
+    """
+
+    branches: tuple[nn.Module, ...]
+    taught: nn.Module | None
+
+
 class Teacher(Protocol):
     """The run a method learns from, as it was published."""
 
@@ -53,6 +64,7 @@ class Context:
     num_classes: of the labels that come with the images.
     num_steps: optimiser steps of the whole pretraining.
     batch_size: samples of one step over all devices.
+    num_epochs: how often all images are seen in it.
     teacher: the run it learns from; there is one where the recipe says that the method has a teacher, unless released
         weights are read into it.
     """
@@ -60,6 +72,7 @@ class Context:
     num_classes: int
     num_steps: int
     batch_size: int
+    num_epochs: int = 1
     teacher: Teacher | None = None
 
 
@@ -108,13 +121,20 @@ class Method(nn.Module):
         """The encoder that the tasks measure."""
         return self.encoder
 
+    def separation(self) -> Separation | None:
+        """Its branches for the two images of a blend; None for methods that see no blends."""
+        return None
+
     @classmethod
     def translate(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The authors' released state in this method's own keys; those that it does not have are reported as unused.
 
-        By default a timm state dict of the encoder.
+        By default a timm state dict of the encoder, see `with_final_norm`.
         """
-        return {f"encoder.{name}": value for name, value in state.items()}
+        return {f"encoder.{name}": value for name, value in with_final_norm(state).items()}
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        """Before a translated state is read: take from it the sizes that only an absent teacher would have told."""
 
     @torch.no_grad()
     def pictures(self, step: Step, images: Tensor) -> dict[str, Tensor]:
@@ -128,6 +148,19 @@ class Method(nn.Module):
         pixels = patchify(images, patches.patch_size[0]).float()
         masked = pixels.masked_fill(step.mask[..., None], 0.0)
         return {"input": images, "masked": unpatchify(masked, patches.grid_size)}
+
+
+def with_final_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of a ViT that was fine-tuned on the mean of its patches, with a norm where one was pretrained.
+
+    Its blocks end in no norm; `fc_norm`, of the pooled vector, is put there, where it normalises each token. What
+    fine-tuning and the dense tasks make of such an encoder is exact, since they leave the final norm out; features of
+    frozen encoders are normalised before the mean rather than after it, and its class token was never classified.
+    """
+    if "norm.weight" in state:
+        return dict(state)
+    return {name.replace("fc_norm.", "norm.") if name.startswith("fc_norm.") else name: value
+            for name, value in state.items()}  # fmt: skip
 
 
 def build_options(kind: type, values: Mapping[str, Any], where: str) -> Any:

@@ -5,8 +5,12 @@ B images, L patches, K visible patches, D encoder width, P pixel values per patc
 
 Departures: the released code updates the autoencoder first and then the module on the updated one, with two backward
 passes; here both losses of a batch are computed with the same weights and share one update, since neither moves the
-other's parameters. The Kullback-Leibler term is a mean over images with the weight that the code's sum has at 256
-images, so that it does not depend on the batch, and its target is 1 - mask_ratio rather than always 0.25.
+other's parameters. It has one AdamW for both, and with the PyTorch of its day (below 2: gradients are zeroed, not
+dropped) either update also decays the half that is idle and carries it on by its moments, so that all decays twice per
+batch. Here each half moves by its own gradient alone, which is what that code does with later versions and does not
+depend on an accident of the library; `train.alternate: module` brings the old behaviour back. The Kullback-Leibler term
+is a mean over images with the weight that the code's sum has at 256 images, so that it does not depend on the batch,
+and its target is 1 - mask_ratio rather than always 0.25.
 """
 
 import math
@@ -36,7 +40,7 @@ class CLMAEOptions:
     kl_weight: of the divergence between the mean probability and the share that stays visible.
     diversity_weight, diversity_scale: of the term that keeps the masks of a batch apart.
     curriculum_start, curriculum_end: factor of the reconstruction error in the module's loss; 1 helps, -1 defeats.
-    num_levels: constant pieces of the way between them.
+    num_levels: constant pieces of the way between them; None for as many as the training has epochs.
     """
 
     mask_ratio: float
@@ -53,7 +57,7 @@ class CLMAEOptions:
     diversity_scale: float
     curriculum_start: float
     curriculum_end: float
-    num_levels: int
+    num_levels: int | None
 
 
 class MaskingModule(nn.Module):
@@ -91,7 +95,7 @@ class CLMAE(MAE):
         super().__init__(encoder, options, context)
         num_patches = encoder.patch_embed.num_patches
         self.module = MaskingModule(encoder.embed_dim, num_patches, options.module_depth, options.module_heads)
-        self.num_steps = context.num_steps
+        self.num_steps, self.num_levels = context.num_steps, options.num_levels or context.num_epochs
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def check_mask_kind(self) -> None:
@@ -161,7 +165,7 @@ class CLMAE(MAE):
 
     def curriculum_factor(self) -> float:
         """Factor of the reconstruction error now; it changes from level to level and leaves out the middle."""
-        levels = self.options.num_levels
+        levels = self.num_levels
         level = min(int(self.step) * levels // max(1, self.num_steps), levels - 1)
         way = (level if level < levels / 2 else level + 1) / levels
         return self.options.curriculum_start + way * (self.options.curriculum_end - self.options.curriculum_start)

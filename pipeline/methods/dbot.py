@@ -7,7 +7,11 @@ B images, L patches, K visible patches, D encoder width, T width of the teacher.
 Departures: the released code keeps the optimiser's moments and the bias of the patch embedding from one stage to the
 next, as side effects; here both are fresh unless `train.inherit_optimizer` (with `train.publish_optimizer` in the
 teacher's run) and `inherit_patch_bias` say otherwise. With `symmetric`, its variant for CLIP teachers, all images hide
-the same number of patches, where the released generator of block-wise masks may stop short of it.
+the same number of patches, where the released generator of block-wise masks may stop short of it; colours are changed
+after the crop, not before it; the warm-up reaches its peak one step later, since it begins at 0 and is that long; a
+teacher of another size (196 pixels, for CLIP-L and patches of 16) sees the student's crop resized, where the released
+code renders the same box of the original anew; and CLIP-L's positions are carried to that grid by the ratio of the two,
+14 / 16, where the released code passes interpolation the scale 14.1 / 16.
 """
 
 from collections.abc import Mapping
@@ -22,9 +26,9 @@ from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.methods.mae import translate_mae
 from pipeline.methods.maskdistill import translate_beit
 from pipeline.nn.decoders import Decoder
-from pipeline.nn.families.beit import mask_token_and_head
+from pipeline.nn.families.beit import mask_token_and_head, rescale
 from pipeline.nn.families.vit import embed_patches, encode, encode_masked
-from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
+from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class DBOTOptions:
     loss, beta: distance to them (`smooth_l1`, `cosine`, `l1`, `l2`) and where smooth L1 turns linear.
     predict_class_token: the class token's output is a target too.
     inherit_patch_bias: start from the bias of the teacher's patch embedding.
+    layer_scale: what the encoder's LayerScale starts from; None for what goes with the model.
     """
 
     mask_ratio: float
@@ -57,6 +62,7 @@ class DBOTOptions:
     beta: float
     predict_class_token: bool
     inherit_patch_bias: bool
+    layer_scale: float | None
 
 
 class DBOT(Method):
@@ -67,11 +73,13 @@ class DBOT(Method):
         num_patches = encoder.patch_embed.num_patches
         num_visible(num_patches, options.mask_ratio)  # refuses an impossible ratio early
         check_kinds(options.norm_target, options.loss)
-        # Without a teacher, as where released weights are read, what is predicted is as wide as the encoder.
+        # Without a teacher, as where released weights are read, `resize` learns T from them.
         self.teacher = context.teacher and TeacherFeatures(
             context.teacher.encoder(encoder.patch_embed.grid_size), options.teacher_output, options.teacher_depth
         )
         width = self.teacher.width if self.teacher else encoder.embed_dim
+        if options.layer_scale is not None:
+            rescale(encoder, options.layer_scale)
         if options.symmetric:
             self.num_hidden = int(options.mask_ratio * num_patches)
             self.mask_token, self.head = mask_token_and_head(encoder.embed_dim, width)
@@ -79,6 +87,10 @@ class DBOT(Method):
             self.decoder = Decoder(encoder, options, out=width, drop_path=options.decoder_drop_path)
         if options.inherit_patch_bias and self.teacher:
             encoder.patch_embed.proj.bias.data.copy_(self.teacher.encoder.patch_embed.proj.bias)
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        owner, layer = (self, "head") if self.options.symmetric else (self.decoder, "pred")
+        widen(owner, layer, state.get("head.weight" if self.options.symmetric else "decoder.pred.weight"), self.teacher)
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         patches = self.encoder.patch_embed

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.masking.uniform import Masking, keep, mean_over, num_visible, uniform_mask
-from pipeline.methods.base import Context, Draw, Method, Step
+from pipeline.methods.base import Context, Draw, Method, Separation, Step
 from pipeline.methods.mae import translate_mae
 from pipeline.nn.decoders import Decoder
-from pipeline.nn.families.vit import embed_patches, encode
+from pipeline.nn.families.vit import embed_patches, encode, initialise
 from pipeline.nn.patches import patchify, unpatchify
 
 
@@ -35,7 +35,8 @@ class IMAEOptions:
     num_branches: 2 paints both images; 1, as in the paper's first version, the fainter one only.
     distill_weight: of the distance between the branches and the teacher's latents; 0 switches distillation off.
     teacher_input: `source`, the teacher sees each image alone; `mixture`, it sees the blend.
-    start_from_teacher: begin with the teacher's weights, both branches with copies of one.
+    start_from_teacher: begin with the teacher's weights, both branches with copies of one; otherwise with two of their
+        own.
     decoder_width, decoder_depth, decoder_heads: sizes of the decoder; the width is the teacher's.
     """
 
@@ -76,6 +77,8 @@ class IMAE(Method):
             self.teacher = nn.ModuleDict({"encoder": teacher.encoder, "embed": teacher.decoder.embed})
         # The fainter image's branch, then the other's: what leads from the encoder into the shared decoder.
         self.branches = nn.ModuleList(copy.deepcopy(self.decoder.embed) for _ in range(options.num_branches))
+        if not (options.start_from_teacher and self.teacher):
+            initialise(self.branches)  # apart from each other
         self.decoder.embed = nn.Identity()
 
     def _check(self, teacher: Method) -> None:
@@ -119,7 +122,7 @@ class IMAE(Method):
             seen (B, 3, H, W), the blend.
         """
         mixture = weight * images + (1 - weight) * partner
-        first = weight < 1 - weight  # of equals the partner counts as the fainter
+        first = weight <= 1 - weight  # of equals the first counts as the fainter
         fainter, stronger = torch.where(first, images, partner), torch.where(first, partner, images)
         sources = (fainter, stronger)[: len(self.branches)]
         masking = uniform_mask(noise, self.options.mask_ratio)
@@ -140,6 +143,9 @@ class IMAE(Method):
             targets.append(target)
         parts = {name: value.detach() for name, value in parts.items()}
         return Step(loss, torch.cat(predictions, 2), torch.cat(targets, 2), masking.mask, mixture, parts)
+
+    def separation(self) -> Separation:
+        return Separation(tuple(self.branches), None if self.teacher is None else self.teacher["embed"])
 
     @torch.no_grad()
     def taught(self, images: Tensor, masking: Masking) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.masking.blockwise import blockwise_mask, num_draws
 from pipeline.masking.grid import grid_mask
 from pipeline.masking.uniform import Masking, keep, masking_of, mean_over, num_visible, uniform_mask
-from pipeline.methods.base import Context, Draw, Method, Step
+from pipeline.methods.base import Context, Draw, Method, Step, with_final_norm
 from pipeline.nn.decoders import Decoder
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.patches import patchify, unpatchify
@@ -132,7 +132,7 @@ class MAE(Method):
 def translate_mae(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state in the layout of MAE's released code, which its descendants share, in ours."""
     renamed = {}
-    for name, value in state.items():
+    for name, value in with_final_norm(state).items():
         decoders = name == "mask_token" or name.startswith("decoder_")
         renamed[f"decoder.{name.removeprefix('decoder_')}" if decoders else f"encoder.{name}"] = value
     return renamed

@@ -8,8 +8,7 @@ Departures: no code was released, and sources disagree; what follows is a choice
 are those of its last block, without norm and projection (`teacher_output`); smooth L1 turns linear at 2 (`beta`; others
 read 1); the positions are BEiT v2's bias shared by all blocks (another `model` has others); the share of the largest
 crop is 0.2 as in BEiT v2 (`augment.scale`); the teacher sees the student's crop resized to its own grid rather than one
-rendered anew; CLIP's own pixel statistics are used, folded into its patch kernel (`pipeline.nn.families.clip`). The
-class token is decayed like every other matrix.
+rendered anew; CLIP's own pixel statistics are used, folded into its patch kernel (`pipeline.nn.families.clip`).
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from pipeline.masking.uniform import mean_over, num_visible
 from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.nn.families.beit import mask_token_and_head
 from pipeline.nn.families.vit import encode_masked
-from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise
+from pipeline.nn.targets import TeacherFeatures, check_kinds, distance, normalise, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,15 @@ class MaskDistill(Method):
         self.num_hidden = int(options.mask_ratio * patches.num_patches)
         num_visible(patches.num_patches, options.mask_ratio)  # refuses an impossible ratio early
         check_kinds(options.norm_target, options.loss)
-        # Without a teacher, as where released weights are read, the head is as wide as the encoder.
+        # Without a teacher, as where released weights are read, `resize` learns T from them.
         self.teacher = context.teacher and TeacherFeatures(
             context.teacher.encoder(patches.grid_size), options.teacher_output, None
         )
         width = self.teacher.width if self.teacher else encoder.embed_dim
         self.mask_token, self.head = mask_token_and_head(encoder.embed_dim, width)
+
+    def resize(self, state: Mapping[str, Tensor]) -> None:
+        widen(self, "head", state.get("head.weight"), self.teacher)
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         return {"images": batch["images"], "noise": draw(num_draws(self.encoder.patch_embed.grid_size))}

@@ -7,7 +7,9 @@ arXiv:2006.07733). B images, D encoder width, C projected width, S cells along a
 Departures: `own_share` is the share of the mask that keeps an image's own pixels for both kinds of masks; in the
 released code the same number means the opposite for discrete ones. SimSiam and BYOL are named in the paper but absent
 from the code: their mixed view passes the predictor, the targets are the clean second view's, and the clean loss is
-the mean of both directions. The momentum encoder is moved after each step rather than before the next one.
+the mean of both directions. SimSiam's own code synchronises BatchNorm over devices, begins each residual branch at zero
+and keeps the predictor's rate constant: `sync_norms`, `zero_init_last` and `train.unscheduled: [predictor]` say so. The
+momentum encoder is moved after each step rather than before the next one.
 """
 
 import copy
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import is_initialized
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pipeline.masking.filling import check, enlarge, filling_mask, num_draws
 from pipeline.methods.base import Context, Draw, Method, Step
+from pipeline.nn.families.resnet import zero_init_last
 from pipeline.nn.siamese import contrast, gather, mlp, pooled, shuffled
 
 BASES = ("moco", "simsiam", "byol")
@@ -40,6 +44,8 @@ class MixMaskOptions:
     queue_size: Q, a multiple of the batch size; `moco` only.
     momentum: share of the momentum encoder kept per step; `moco` and `byol`.
     temperature: of the logits; `moco` only.
+    sync_norms: BatchNorm over the images of all GPUs, not over each one's own.
+    zero_init_last: begin the last BatchNorm of each residual block at zero (Goyal et al. 2017, arXiv:1706.02677).
     """
 
     base: str
@@ -55,6 +61,8 @@ class MixMaskOptions:
     queue_size: int
     momentum: float
     temperature: float
+    sync_norms: bool
+    zero_init_last: bool
 
 
 class Tower(nn.Module):
@@ -77,6 +85,8 @@ class MixMask(Method):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; available: {list(known)}")
         check(options.mask_kind, options.grid_size, options.own_share)
+        if options.zero_init_last:
+            zero_init_last(encoder)
         self.contrastive = options.base == "moco"
         if self.contrastive and context.batch_size and options.queue_size % context.batch_size:
             raise ValueError(
@@ -96,6 +106,8 @@ class MixMask(Method):
         self.key = None
         if options.base != "simsiam":
             self.key = copy.deepcopy(Tower(encoder, self.projector)).requires_grad_(False)
+        if options.sync_norms and is_initialized() and torch.cuda.is_available():
+            nn.SyncBatchNorm.convert_sync_batchnorm(self)  # in place: the method itself is no norm
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
         num = num_draws(self.options.mask_kind, self.options.grid_size)

@@ -21,7 +21,7 @@ def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: floa
     """A named encoder, freshly initialised.
 
     Args:
-        model: a name of `config/models.yaml`.
+        model: a name of `config/models/`.
         image_size: side, or height and width, in pixels; a multiple of the patch size.
         drop_path: rate at the last block; rates rise linearly from 0.
 

@@ -59,6 +59,18 @@ def check_kinds(normalisation: str, loss: str) -> None:
             raise ValueError(f"{option} is {kind!r}; available: {list(kinds)}")
 
 
+def widen(owner: nn.Module, layer: str, weight: Tensor | None, teacher: nn.Module | None) -> None:
+    """Make a linear layer as wide as a released one, where no teacher is there that would have told its width.
+
+    Args:
+        owner, layer: of whose attributes the layer is one, and which.
+        weight: (T, D), None where nothing was released for it.
+    """
+    own = getattr(owner, layer)
+    if teacher is None and weight is not None and weight.ndim == 2 and len(weight) != own.out_features:
+        setattr(owner, layer, nn.Linear(own.in_features, len(weight)))
+
+
 def normalise(features: Tensor, kind: str) -> Tensor:
     """Normalise every token over its channels: (B, L, D) -> (B, L, D).
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from pipeline.config import ConfigError
 from pipeline.data.images import Images, as_it_is
 from pipeline.data.transforms import CenterCrop
+from pipeline.nn.encoders import is_transformer
 
 POOLS = {
     "class_token": lambda tokens: tokens[:, 0],
@@ -68,7 +70,17 @@ def apply(model: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tens
 
 
 def extract(encoder: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:
-    """Pooled features of every image of a set: (N, D)."""
+    """Pooled features of every image of a set: (N, D).
+
+    Args:
+        encoder: transformer or convolutional.
+        images: N of them.
+        settings: `feature`, how tokens are pooled; `fresh_norm`, whether the pooled vector is normalised instead of the
+            tokens; `batch_size` and `num_workers`.
+    """
+    fresh = settings.get("fresh_norm", False) and is_transformer(encoder)
+    if fresh:
+        encoder.norm = nn.Identity()
 
     class Features(nn.Module):
         def __init__(self) -> None:
@@ -76,6 +88,7 @@ def extract(encoder: nn.Module, images: Images, settings: Mapping[str, Any]) -> 
             self.encoder = encoder
 
         def forward(self, images: Tensor) -> Tensor:
-            return pool(self.encoder.forward_features(images), settings["feature"])
+            features = pool(self.encoder.forward_features(images), settings["feature"])
+            return F.layer_norm(features, features.shape[-1:]) if fresh else features
 
     return apply(Features(), images, settings)

@@ -36,9 +36,17 @@ class Classifier(BaseModel):
         num_classes: C.
         mixing: timm's arguments for mixup and cutmix; both at 0 leave the batch as it is.
         label_smoothing: share of the label's weight spread over all classes.
+        head_std: deviation of the classifier's first weights.
     """
 
-    def __init__(self, encoder: nn.Module, num_classes: int, mixing: dict[str, float], label_smoothing: float) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        num_classes: int,
+        mixing: dict[str, float],
+        label_smoothing: float,
+        head_std: float = 2e-5,
+    ) -> None:
         super().__init__()
         if is_transformer(encoder):
             encoder.norm = nn.Identity()
@@ -46,7 +54,7 @@ class Classifier(BaseModel):
         self.encoder = encoder.requires_grad_(True)
         self.fc_norm = nn.LayerNorm(encoder.embed_dim, eps=1e-6) if is_transformer(encoder) else nn.Identity()
         self.head = nn.Linear(encoder.embed_dim, num_classes)
-        nn.init.trunc_normal_(self.head.weight, std=2e-5)
+        nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
         self.label_smoothing = label_smoothing
         mixed = any(mixing.values())
@@ -72,7 +80,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     torch.manual_seed(cell.seed)
     encoder = load_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
     mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
-    model = Classifier(encoder, len(images.classes), mixing, settings["label_smoothing"])
+    model = Classifier(encoder, len(images.classes), mixing, settings["label_smoothing"], settings["head_std"])
     cost = train(
         model,
         images,

@@ -5,7 +5,8 @@ LARS, weak augmentation. Several learning rates share one pass over the data, ea
 B images, D encoder width, C classes.
 
 Departures: the paper states one rate; here the rate is chosen on training images held out from all heads, never on
-the validation split.
+the validation split. MoCo's probe (He et al. 2020, arXiv:1911.05722), SGD without BatchNorm whose rate falls twice, is
+a matter of settings: `optimizer`, `milestones`, `normalise`; of its epochs the last counts here, not the best.
 """
 
 import json
@@ -32,19 +33,22 @@ HOLD_OUT = 102  # the stream of draws that chooses the held-out images
 
 
 class LinearProbe(BaseModel):
-    """Frozen encoder, one BatchNorm, one linear head per learning rate.
+    """Frozen encoder, one BatchNorm if wanted, one linear head per learning rate.
 
     Args:
         encoder: frozen here.
         feature: how its tokens are pooled.
         num_classes: C.
         num_heads: learning rates tried.
+        normalise: features, by a BatchNorm without affine parameters.
     """
 
-    def __init__(self, encoder: nn.Module, feature: str, num_classes: int, num_heads: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, feature: str, num_classes: int, num_heads: int, normalise: bool = True
+    ) -> None:
         super().__init__()
         self.encoder, self.feature = encoder.requires_grad_(False), feature
-        self.norm = nn.BatchNorm1d(encoder.embed_dim, affine=False, eps=1e-6)
+        self.norm = nn.BatchNorm1d(encoder.embed_dim, affine=False, eps=1e-6) if normalise else nn.Identity()
         self.heads = nn.ModuleList(nn.Linear(encoder.embed_dim, num_classes) for _ in range(num_heads))
         for head in self.heads:
             nn.init.trunc_normal_(head.weight, std=0.01)
@@ -88,9 +92,8 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     kept, held_out = hold_out(len(images), settings["holdout_share"], cell.seed)
     rates = settings["train"]["base_lr"]
     torch.manual_seed(cell.seed)
-    probe = LinearProbe(
-        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(images.classes), len(rates)
-    )
+    encoder = load_encoder(cell.encoder, settings["image_size"])
+    probe = LinearProbe(encoder, settings["feature"], len(images.classes), len(rates), settings["normalise"])
     cost = train(
         probe,
         Part(images, kept),

@@ -6,6 +6,7 @@ with relative position bias and LayerScale added for transfer: Bao et al. (BEiT)
 
 Departures: MAE trained for 100 epochs with rates searched for each entry and not published; the numbers are those of
 the reproduction that reaches its ViT-B (see the protocol). ViT-L's taps and rates are dBOT's. Autocast is to bfloat16.
+Class token and positions are decayed as in that code, whose list of exceptions misses them; `decay_tokens` spares them.
 """
 
 import json
@@ -197,7 +198,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         work=cell.work,
         files=cell.files,
         seed=cell.seed,
-        no_decay=TOKENS,
+        no_decay=() if settings["decay_tokens"] else TOKENS,
         layers=model.backbone.layers,
         collate=pack,
     )

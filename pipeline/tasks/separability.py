@@ -26,14 +26,16 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from mmengine.device import get_device
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
+from pipeline.engine.teachers import PublishedRun
 from pipeline.graph import Graph
 from pipeline.masking.uniform import keep, uniform_mask
+from pipeline.methods import load_method
+from pipeline.methods.base import Method
 from pipeline.nn.encoders import is_transformer, load_encoder
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.tasks.features import evaluation_set
@@ -51,9 +53,9 @@ class Branches:
     teacher, embed: the frozen encoder, and what leads from it to the same width.
     """
 
-    maps: Sequence[nn.Linear]
+    maps: Sequence[nn.Module]
     teacher: nn.Module
-    embed: nn.Linear
+    embed: nn.Module
 
 
 def evaluate(cell: Cell) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     num_pairs = min(settings["num_pairs"], len(images))
     pairs, noise = draw_pairs(len(images), num_pairs, encoder.patch_embed.num_patches, cell.seed)
     places = uniform_mask(noise, settings["mask_ratio"]).visible
-    branches = trained_branches(cell, settings["image_size"])
+    branches = trained_branches(cell, settings["image_size"], len(images.classes))
     by_share = []
     for share in settings["shares"]:
         found = features(encoder, images, pairs, noise, share, settings, branches)
@@ -241,24 +243,24 @@ def plot(by_share: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def trained_branches(cell: Cell, image_size: int) -> Branches | None:
-    """The branches of the cell's run where it has any, or None."""
-    path = cell.encoder.with_name("method.safetensors")
-    if not path.is_file() or cell.run.teacher is None:
-        return None
-    state = load_file(path)
-    if "branches.0.weight" not in state:
-        return None
-    teacher = Graph(cell.study).node("pretrain", cell.run.teacher, cell.seed).folder / "files"
-    taught = load_file(teacher / "method.safetensors")
-    embed = _linear(taught["decoder.embed.weight"], taught["decoder.embed.bias"])
-    maps = [_linear(state[f"branches.{index}.weight"], state[f"branches.{index}.bias"])
-            for index in range(2) if f"branches.{index}.weight" in state]  # fmt: skip
-    encoder = load_encoder(teacher / "encoder.safetensors", image_size).to(get_device()).eval()
-    return Branches(maps=maps, teacher=encoder, embed=embed)
+def trained_branches(cell: Cell, image_size: int, num_classes: int) -> Branches | None:
+    """The branches of the cell's run and their teacher; None where its method has none, or it had no teacher.
 
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer.to(get_device()).requires_grad_(False)
+    Raises:
+        ConfigError: what was published does not fit the method.
+    """
+    if cell.run.teacher is None:
+        return None
+    files = Graph(cell.study).node("pretrain", cell.run.teacher, cell.seed).folder / "files"
+    teacher = PublishedRun(files / "encoder.safetensors", num_classes)
+    run = PublishedRun(cell.encoder, num_classes, teacher)
+    if load_method(run.settings["method"]).separation is Method.separation:
+        return None
+    found = run.whole().separation()
+    assert found is not None and found.taught is not None
+    device = get_device()
+    return Branches(
+        maps=[branch.to(device) for branch in found.branches],
+        teacher=load_encoder(teacher.path, image_size).to(device).eval(),
+        embed=found.taught.to(device),
+    )

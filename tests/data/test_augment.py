@@ -1,10 +1,14 @@
 """Every recipe's augmentation can be built, for each model that it has numbers of its own for."""
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
 
-from pipeline.config import RECIPES, ConfigError, Run, _recipe, available_methods
+from pipeline.config import PROTOCOLS, RECIPES, ConfigError, Run, _recipe, available_methods
 from pipeline.data.augment import build_transform
+from pipeline.data.transforms import AutoAugmented, _operations, posterize
 from tests.real import ROOT
 
 
@@ -34,3 +38,43 @@ def test_mistakes_are_told():
         build_transform({"kind": "blur", "image_size": 16})
     with pytest.raises(ConfigError, match=r"augment \(crop\) is .*missing"):
         build_transform({"kind": "crop", "image_size": 16})
+
+
+def paper_sections():
+    """Every augmentation at paper scale, of recipes for each model, and of protocols; told by where it stands."""
+    found = {}
+    for path in sorted([*(ROOT / RECIPES).glob("*.yaml"), *(ROOT / PROTOCOLS).glob("*.yaml")]):
+        section = yaml.safe_load(path.read_text())["paper"]
+        if (augment := section.get("augment", {})).get("kind"):
+            found[path.stem] = augment
+            for model, overlay in section.get("by_model", {}).items():
+                if changes := overlay.get("augment"):
+                    found[f"{path.stem}-{model}"] = augment | changes
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", paper_sections())
+def test_twenty_thousand_samples_raise_nothing(name):
+    """Of several shapes, made small: what an operation may refuse are its numbers."""
+    transform = build_transform(paper_sections()[name] | {"image_size": 16})
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)) for h, w in ((16, 24), (30, 11), (1, 3))]
+    for index in range(20_000):
+        image = transform.image(pictures[index % 3], 0, index % 7, index)
+        assert image.shape == (3, 16, 16) and torch.isfinite(image).all()
+
+
+def test_posterize_keeps_no_bit_where_the_policy_asks_for_none():
+    """As Pillow had it when the papers' code was written: `value & ~(2 ** (8 - bits) - 1)`."""
+    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+    for bits in range(9):
+        kept = np.asarray(posterize(image, bits))
+        assert np.array_equal(kept, np.asarray(image) & (~(2 ** (8 - bits) - 1) & 255)), bits
+
+
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "augmix-m9-mstd0.5", "v0"])
+def test_every_policy_is_given_a_posterize_that_takes_no_bits(policy):
+    augment = AutoAugmented(16, (0.08, 1.0), (0.75, 1.33), policy, 0.0)
+    found = [operation for operation in _operations(augment._augment) if operation.name.startswith("Posterize")]
+    assert found and all(operation.aug_fn is posterize for operation in found)

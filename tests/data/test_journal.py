@@ -6,13 +6,13 @@ import signal
 
 import pytest
 
-from pipeline.config import ConfigError, DataSpec
+from pipeline.config import ConfigError, DataSet
 from pipeline.data import inspection
 from pipeline.data.packed import PackWriter
 from pipeline.data.prepare import prepare
 from tests.data.sources.conftest import ade20k, coco, imagenet  # noqa: F401  the layouts
 
-ROLES = {"imagenet": "images", "coco": "detection", "ade20k": "segmentation"}
+KINDS = {"imagenet": "images", "coco": "detection", "ade20k": "segmentation"}
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def small_blocks(monkeypatch):
 
 def run(source, root, home, **changes):
     options = {"root": str(root), "expect": None, "max_reject_share": 0.2, "shard_mib": 0} | changes
-    spec = DataSpec(role=ROLES[source], name=source, source=source, options=options)
+    spec = DataSet(kind=KINDS[source], name=source, source=source, options=options)
     data = prepare(spec, home / "work", home / "files")
     return data, {
         str(p.relative_to(home / "files")): p.read_bytes() for p in (home / "files").rglob("*") if p.is_file()
@@ -63,7 +63,7 @@ def spoil(path):
 
 
 @pytest.mark.parametrize("shard_mib", [0, 1], ids=["a shard a file", "one shard"])
-@pytest.mark.parametrize("source", ROLES)
+@pytest.mark.parametrize("source", KINDS)
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(source, shard_mib, request, tmp_path, capfd):
     root = request.getfixturevalue(source)
     if source == "imagenet":

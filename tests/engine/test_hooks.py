@@ -1,10 +1,10 @@
-"""Pictures during training."""
+"""Rates and pictures during training."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.engine.hooks import SnapshotHook
+from pipeline.engine.hooks import ScheduleHook, SnapshotHook
 
 
 def drawn(num, steps, start=0):
@@ -22,3 +22,10 @@ def drawn(num, steps, start=0):
 )
 def test_snapshots_are_taken_at_equal_distances_once(num, steps, start, expected):
     assert drawn(num, steps, start) == expected
+
+
+def test_constant_rates_stay_while_others_follow_the_schedule():
+    groups = [{"initial_lr": 0.4, "lr": 0.4}, {"initial_lr": 0.2, "lr": 0.2, "constant": True}]
+    optimizer = SimpleNamespace(optimizer=SimpleNamespace(param_groups=groups))
+    ScheduleHook(lambda step: 0.5**step).before_train_iter(SimpleNamespace(iter=2, optim_wrapper=optimizer), 0)
+    assert [group["lr"] for group in groups] == [0.1, 0.2]

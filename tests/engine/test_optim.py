@@ -130,6 +130,69 @@ def test_parts_learn_at_rates_of_their_own():
         build_optimizer(model, 0.1, train, parts=heads)
 
 
+def test_recipes_may_name_the_smallest_divisor_and_what_is_spared():
+    method = build("dbot", model="beit_micro", symmetric=True)
+    train = {"optimizer": "adamw", "betas": [0.9, 0.98], "weight_decay": 0.05, "eps": 1e-6, "no_decay": ["cls_token"]}
+    adamw = build_optimizer(method, 0.1, train)
+    assert all(group["eps"] == 1e-6 for group in adamw.param_groups)
+    group = flat(adamw.param_groups)
+    assert group[id(method.encoder.cls_token)]["weight_decay"] == 0
+    assert group[id(method.mask_token)]["weight_decay"] == 0.05
+    plain = build_optimizer(method, 0.1, {**train, "eps": 1e-8, "no_decay": []})
+    assert flat(plain.param_groups)[id(method.encoder.cls_token)]["weight_decay"] == 0.05
+
+
+class Halves(nn.Module):
+    """Two parts that no loss shares."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rest, self.module = nn.Linear(4, 3), nn.Linear(4, 3)
+
+
+def test_the_idle_half_decays_and_moves_as_where_gradients_are_zeroed():
+    """Against two steps with an optimiser whose gradients are zeroed between them and never dropped."""
+    train = {"optimizer": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.5}
+    ours, theirs = Halves(), Halves()
+    alternating = build_optimizer(ours, 0.1, {**train, "alternate": "module"})
+    shared = build_optimizer(theirs, 0.1, {**train, "alternate": None})
+    for step in range(4):
+        inputs = torch.full((2, 4), 1.0 + step)
+        losses = [part(inputs).square().sum() for part in (ours.rest, ours.module)]
+        alternating.zero_grad()
+        sum(losses).backward()
+        alternating.step()
+        assert all(parameter.grad.abs().sum() > 0 for parameter in ours.parameters())  # left as they were
+        parts = (theirs.rest, theirs.module)
+        both = [torch.autograd.grad(part(inputs).square().sum(), list(part.parameters())) for part in parts]
+        for part, gradients in zip(parts, both, strict=True):  # of the weights before either step, as ours
+            for parameter, gradient in zip(part.parameters(), gradients, strict=True):
+                parameter.grad = gradient
+            shared.step()
+            shared.zero_grad(set_to_none=False)
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(own, other, atol=1e-6)
+    assert {int(state["step"]) for state in alternating.state.values()} == {7, 8}  # once less before its first gradient
+    plain = Halves()
+    optimizer = build_optimizer(plain, 0.1, {**train, "alternate": None})
+    for step in range(4):
+        optimizer.zero_grad()
+        sum(part(torch.full((2, 4), 1.0 + step)).square().sum() for part in (plain.rest, plain.module)).backward()
+        optimizer.step()
+    assert not torch.allclose(plain.rest.weight, ours.rest.weight, atol=1e-3)
+    with pytest.raises(ConfigError, match=r"train.alternate names 'masker'; parts of Halves: \['module', 'rest'\]"):
+        build_optimizer(Halves(), 0.1, {**train, "alternate": "masker"})
+
+
+def test_rates_that_are_not_scheduled_stand_in_a_group_of_their_own():
+    train = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "unscheduled": ["module"]}
+    model = Halves()
+    groups = flat(build_optimizer(model, 0.1, train).param_groups)
+    assert len(groups) == 4
+    assert groups[id(model.module.weight)]["constant"] and not groups[id(model.rest.weight)].get("constant")
+
+
 def test_moments_are_inherited_and_rates_are_not(tmp_path):
     train = {"optimizer": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.05}
     model = torch.nn.Linear(4, 3)

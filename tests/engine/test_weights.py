@@ -121,11 +121,29 @@ def test_mae_fine_tuned_on_the_class_token(path):
     assert close(method.encoder.forward_features(IMAGES)[0], features(state, IMAGES[0]))
 
 
-def test_mae_fine_tuned_on_means_lacks_the_norm_that_features_end_in(path):
+@pytest.mark.parametrize("name", ["mae", "pretrained"])
+def test_fine_tuned_on_means_the_pooled_norm_becomes_the_final_one(path, name):
+    """MAE's `global_pool`, and timm's: blocks without a norm after them, `fc_norm` and `head`."""
     state = filled(vit() | both("fc_norm", (WIDTH,)) | both("head", (10, WIDTH)))
     del state["norm.weight"], state["norm.bias"]
-    with pytest.raises(ConfigError, match=r"the encoder lacks \['encoder.norm.bias', 'encoder.norm.weight'\]"):
-        import_weights(build("mae"), saved(path, state))
+    method = build(name).eval()
+    told = import_weights(method, saved(path, state))
+    assert told["unused"] == ["encoder.head.bias", "encoder.head.weight"]
+    assert not [key for key in told["missing"] if key.startswith("encoder.")]
+    renamed = {key.replace("fc_norm.", "norm."): value for key, value in state.items()}
+    assert close(method.encoder.forward_features(IMAGES)[0], features(renamed, IMAGES[0]))
+    # What fine-tuning takes, without the final norm, is the released model's own, and so are its logits.
+    method.encoder.norm = torch.nn.Identity()
+    pooled = method.encoder.forward_features(IMAGES)[0, 1:].mean(dim=0)
+    theirs = slow.blocks(slow.with_class_token(slow.embedded(IMAGES[0], state, ""), state, ""), state, "", 4)
+    assert close(pooled, theirs[1:].mean(dim=0))
+
+
+def test_fine_tuned_on_the_class_token_keeps_its_own_norm(path):
+    state = filled(vit() | both("fc_norm", (WIDTH,)))
+    method = build("mae")
+    assert "encoder.fc_norm.weight" in import_weights(method, saved(path, state))["unused"]
+    assert torch.equal(method.encoder.norm.weight, state["norm.weight"])
 
 
 def test_dbot(path):
@@ -155,6 +173,30 @@ def test_beit_students(path, name, changes):
     assert torch.equal(method.head.weight, state["lm_head.weight"]) and torch.equal(
         method.head.bias, state["lm_head.bias"]
     )
+
+
+@pytest.mark.parametrize("out", [64, 160])
+@pytest.mark.parametrize("name, changes", [("maskdistill", {}), ("dbot", {"symmetric": True}), ("dbot", {})])
+def test_without_a_teacher_the_head_is_as_wide_as_the_checkpoint_s(path, name, changes, out):
+    """Students of CLIP, whose features are narrower than the encoder, and of larger encoders."""
+    asymmetric = name == "dbot" and not changes
+    settings = {**recipe(name), "model": "vit_micro" if asymmetric else "beit_micro"}
+    settings["options"] |= changes
+    method = build_method(settings, context()).eval()
+    state = filled(vit() | decoder("decoder_predp", out)) if asymmetric else beit(both("lm_head", (out, WIDTH)))
+    assert import_weights(method, saved(path, state))["missing"] == []
+    if asymmetric:
+        assert torch.equal(method.decoder.pred.weight, state["decoder_predp.weight"])
+        assert method.predict(IMAGES, NOISE)[0].shape == (2, 17, out)
+    else:
+        assert torch.equal(method.head.weight, state["lm_head.weight"])
+
+
+def test_a_teacher_of_another_width_is_told_and_what_helps(path):
+    state, method = filled(vit() | decoder("decoder_predp", 64)), build("dbot")
+    with pytest.raises(ConfigError, match=r"2 shapes differ \(decoder.pred.* is \(64.*expected \(96.*The encoder fits: "
+                       r"set the run's options .*, and leave out its teacher, or name one as wide"):  # fmt: skip
+        import_weights(method, saved(path, state))
 
 
 def test_beit_v2_itself(path):

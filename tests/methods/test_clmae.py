@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pipeline.masking.uniform import uniform_mask
-from tests.methods import slow
-from tests.methods.conftest import build
+from pipeline.methods import build_method
+from tests.methods import recipe, slow
+from tests.methods.conftest import build, context
 
 
 def slow_module(state, tokens, num_heads=4):
@@ -125,6 +126,21 @@ def test_the_curriculum_leaves_out_the_middle(levels, factors):
         method.after_step()
     assert found == pytest.approx([factor for factor in factors for _ in range(40 // levels)])
     assert method.curriculum_factor() == -1  # past the end, where pictures are drawn
+
+
+def test_levels_are_the_epochs_where_none_are_stated():
+    method = build_method(clmae_recipe(num_levels=None), context(num_steps=40, num_epochs=10))
+    stated = build_method(clmae_recipe(num_levels=10), context(num_steps=40, num_epochs=3))
+    assert recipe("clmae", "paper")["options"]["num_levels"] is None
+    for _ in range(40):
+        assert method.curriculum_factor() == stated.curriculum_factor()
+        method.after_step(), stated.after_step()
+    assert method.num_levels == 10
+
+
+def clmae_recipe(**changes):
+    settings = recipe("clmae")
+    return {**settings, "options": settings["options"] | changes}
 
 
 def gradients(method, loss):

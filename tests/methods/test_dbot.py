@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.config import Duration
+from pipeline.config import ConfigError, Duration
 from pipeline.engine.pretrain import BEGINNING
 from pipeline.engine.runner import seed_everything
 from pipeline.engine.schedules import warmup_cosine
@@ -172,3 +172,22 @@ def test_every_stage_warms_up_from_zero():
     )
     schedule = warmup_cosine(steps, warmup, final=0.0)
     assert schedule(0) == 0 and schedule(warmup) == 1 and warmup == steps // 20
+
+
+def test_layer_scale_starts_where_the_recipe_says():
+    method = build("dbot", **SYMMETRIC, layer_scale=0.25)
+    for block in method.encoder.blocks:
+        assert (block.gamma_1 == 0.25).all() and (block.gamma_2 == 0.25).all()
+    assert (build("dbot", **SYMMETRIC).encoder.blocks[0].gamma_1 == 0.1).all()  # the model's own
+    with pytest.raises(ConfigError, match=r"layer_scale is 0\.25, and vit_micro has none; set it to null"):
+        build("dbot", layer_scale=0.25)
+
+
+@pytest.mark.parametrize("model, layer_scale, ratio", [("base", 0.1, 0.4), ("large", 0.1, 0.4), ("huge", 0.1, 0.305)])
+def test_students_of_clip_have_the_released_settings_at_every_size(model, layer_scale, ratio):
+    paper = recipe("dbot", "paper")
+    overlay = paper["by_model"][f"beit_{model}"]
+    options, train = paper["options"] | overlay["options"], paper["train"] | overlay["train"]
+    assert (options["layer_scale"], options["mask_ratio"]) == (layer_scale, ratio)
+    assert (train["eps"], train["no_decay"], train["betas"]) == (1e-6, ["cls_token"], [0.9, 0.98])
+    assert paper["options"]["layer_scale"] is None and paper["train"]["no_decay"] == []

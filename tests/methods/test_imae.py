@@ -23,7 +23,7 @@ def slow_imae(method, images, partner, noise, weight):
         mixture = weight * one + (1 - weight) * other
         visible = slow.smallest(draws, int(16 * (1 - options.mask_ratio)))
         latent = slow.encoded(slow.embedded(mixture, state)[visible], state, 4)
-        pair, painted = ((one, other) if weight < 1 - weight else (other, one)), []
+        pair, painted = ((one, other) if weight <= 1 - weight else (other, one)), []
         for index, source in enumerate(pair):
             own = slow.linear(latent, state, f"branches.{index}")
             prediction = slow.decoded(own, visible, 16, state, options.decoder_heads)[1:]
@@ -40,7 +40,7 @@ def slow_imae(method, images, partner, noise, weight):
 
 
 @pytest.mark.parametrize("teacher_input", ["source", "mixture"])
-@pytest.mark.parametrize("weight", [0.3, 0.8])
+@pytest.mark.parametrize("weight", [0.3, 0.5, 0.8])
 def test_terms_and_predictions_equal_a_slow_rewrite(teacher_input, weight):
     method = slow.shake(build("imae", teacher_input=teacher_input, distill_weight=0.7).eval())
     images, partner, noise = inputs()
@@ -106,7 +106,20 @@ def test_both_branches_begin_as_copies_of_the_teachers_and_part_with_it():
     )
     fresh = build("imae", start_from_teacher=False)
     assert not torch.equal(fresh.branches[0].weight, teacher.decoder.embed.weight)
-    assert torch.equal(fresh.branches[0].weight, fresh.branches[1].weight)
+    # Branches of their own, apart from each other: Xavier's uniform weights and no bias.
+    weights = [branch.weight for branch in fresh.branches]
+    assert not torch.isclose(*weights).any()
+    for branch in fresh.branches:
+        bound = (6 / sum(branch.weight.shape)) ** 0.5
+        assert 0.95 * bound < branch.weight.abs().max() <= bound and (branch.bias == 0).all()
+
+
+def test_what_it_trained_to_tell_images_apart_is_shown():
+    method = build("imae")
+    shown = method.separation()
+    assert shown.branches == tuple(method.branches) and shown.taught is method.teacher["embed"]
+    alone = build_method(recipe("imae"), context())
+    assert alone.separation().taught is None and build("mae").separation() is None
 
 
 def test_two_branches_cost_what_the_authors_do():

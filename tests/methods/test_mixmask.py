@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from timm.models.resnet import BasicBlock
+from torch import nn
 
 from pipeline.config import ConfigError
 from pipeline.masking.filling import num_draws
@@ -253,6 +255,26 @@ def test_mixed_views_have_statistics_of_their_own():
     assert len(passes) == 2 and torch.equal(passes[0], images) and torch.equal(passes[1], step.seen)
 
 
+def test_residual_branches_may_begin_at_zero():
+    method = build("mixmask", base="simsiam", zero_init_last=True)
+    blocks = [module for module in method.encoder.modules() if isinstance(module, BasicBlock)]
+    assert len(blocks) == 4 and all((block.bn2.weight == 0).all() for block in blocks)
+    assert all((block.bn2.weight == 1).all() for block in build("mixmask").encoder.modules()
+               if isinstance(block, BasicBlock))  # fmt: skip
+
+
+def test_norms_are_synchronised_where_there_are_gpus_to_share_them(monkeypatch):
+    plain = build("mixmask", base="byol", sync_norms=True)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in plain.modules())  # alone, on a CPU
+    monkeypatch.setattr("pipeline.methods.mixmask.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    synced = build("mixmask", base="byol", sync_norms=True)
+    norms = [module for module in synced.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 20 and all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    assert synced.state_dict().keys() == plain.state_dict().keys()  # published as it always is
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in build("mixmask").modules())
+
+
 def test_a_transformer_can_be_trained_too():
     step = build("mixmask", model="vit_micro")(*inputs())
     assert torch.isfinite(step.loss)
@@ -274,6 +296,7 @@ def test_the_paper_s_projector():
     [
         ({"base": "simclr"}, r"base is 'simclr'; available: \['moco', 'simsiam', 'byol'\]"),
         ({"fill": "noise"}, r"fill is 'noise'; available: \['partner', 'zeros', 'none'\]"),
+        ({"zero_init_last": True, "model": "vit_micro"}, "zero_init_last is set, and vit_micro has no residual blocks"),
         ({"grid_size": 2}, "grid_size is 2; expected at least 4"),
         ({"queue_size": 20}, "queue_size is 20 and batch_size 8; expected a multiple of the batch size, such as 16"),
     ],

@@ -131,7 +131,7 @@ def test_each_of_the_projects_own_declarations_is_about_one_run_of_the_paper_stu
 
 
 def test_the_paper_studys_runs_keep_to_what_their_papers_do(monkeypatch):
-    """Differences to a paper's protocol are declared ones: MAE's pyramid, and MixMask's probe."""
+    """Differences to a paper's protocol are declared ones: MAE's pyramid, MixMask's probe, dBOT's own rates."""
     monkeypatch.chdir(ROOT)
     grid = read_grid(load_study("config/paper.yaml"))
     found = set()
@@ -141,6 +141,9 @@ def test_the_paper_studys_runs_keep_to_what_their_papers_do(monkeypatch):
             found |= {(method, text.partition(":")[0]) for text in differences(grid, run, comparison)}
     assert found == {
         ("mae", "detect pyramid.taps"),
-        ("mixmask", "linear_probe train.batch_size"),
-        ("mixmask", "linear_probe train.duration"),
-    }
+        *(("mixmask", f"linear_probe {key}") for key in ("train.batch_size", "train.duration", "train.warmup",
+          "train.optimizer", "train.base_lr", "train.schedule", "train.milestones", "normalise",
+          "augment.interpolation")),
+        *(("dbot", f"finetune {key}") for key in ("train.base_lr", "drop_path", "train.clip_norm", "head_std")),
+        *(("dbot", f"segment {key}") for key in ("train.lr", "train.layer_decay", "drop_path")),
+    }  # fmt: skip

@@ -38,6 +38,11 @@ def test_the_head_starts_almost_at_zero():
     assert model.head.weight.abs().max() < 1e-4 and model.head.bias.abs().max() == 0
 
 
+def test_the_head_may_start_wider():
+    model = Classifier(build_encoder("vit_micro", 16), 10, {}, 0.0, head_std=0.01)
+    assert model.head.weight.std().item() == pytest.approx(0.01, rel=0.1)
+
+
 def test_labels_are_smoothed_once():
     model = build(smoothing=0.1)
     model.head.weight.data.normal_()

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from pipeline.config import ConfigError
+from pipeline.engine.optim import LARS
 from pipeline.nn.encoders import build_encoder
-from pipeline.tasks.linear_probe import LinearProbe, Part, hold_out
+from pipeline.tasks.linear_probe import LinearProbe, Part, build_optimizer, build_schedule, hold_out
 
 
 @pytest.fixture
@@ -56,3 +58,32 @@ def test_a_part_keeps_the_draws_of_the_whole():
     part = Part(Whole(), torch.tensor([3, 7]))
     assert len(part) == 2 and part.labels.tolist() == [30, 70]
     assert part.__getitems__([(5, 0), (5, 1)]) == [(5, 3), (5, 7)]
+
+
+SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 0.001}
+
+
+def test_the_optimiser_is_the_protocol_s(probe):
+    rates = [30.0, 3.0, 0.3]
+    for name, kind in (("sgd", torch.optim.SGD), ("lars", LARS)):
+        optimizer = build_optimizer(probe, rates, {**SGD, "optimizer": name})
+        assert type(optimizer) is kind and [group["lr"] for group in optimizer.param_groups] == rates
+        assert optimizer.defaults["momentum"] == 0.9
+        listed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+        assert sorted(listed) == sorted(map(id, probe.heads.parameters()))
+    with pytest.raises(ConfigError, match=r"optimizer is 'adam'; available: \['lars', 'sgd'\]"):
+        build_optimizer(probe, rates, {**SGD, "optimizer": "adam"})
+
+
+def test_the_rate_falls_at_milestones_or_along_a_cosine():
+    falls = build_schedule(100, 0, [0.6, 0.8])
+    assert [falls(step) for step in (0, 59, 60, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    cosine = build_schedule(100, 10, [])
+    assert [cosine(step) for step in (0, 10, 55, 100)] == pytest.approx([0, 1, 0.5, 0])
+
+
+def test_features_may_be_left_as_they_are():
+    encoder = build_encoder("vit_micro", 16)
+    probe = LinearProbe(encoder, "class_token", num_classes=10, num_heads=1, normalise=False).train()
+    expected = probe.heads[0](encoder.eval().forward_features(IMAGES)[:, 0])
+    assert torch.allclose(probe(IMAGES)[:, 0], expected, atol=1e-6)

@@ -1,12 +1,17 @@
 """The two evaluations of blended images, on features whose answer is known."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.nn.encoders import build_encoder
+from pipeline.config import ConfigError
+from pipeline.manifest import publish
+from pipeline.methods import build_method
+from pipeline.nn.encoders import build_encoder, save_encoder
 from pipeline.tasks.separability import (
     Branches,
     agreement,
@@ -16,8 +21,11 @@ from pipeline.tasks.separability import (
     plot,
     records,
     separate,
+    trained_branches,
     without_places,
 )
+from tests.methods import recipe
+from tests.methods.conftest import build, context
 
 PENALTIES = [1e-6, 1e-2, 1.0]
 
@@ -125,3 +133,47 @@ def test_what_every_image_shows_at_a_place_is_taken_off():
     assert (left - content).abs().max() < 0.05
     by_hand = (table[places] + content)[:180][places[:180] == 3].mean(dim=0)
     assert torch.allclose((table[places] + content - left)[places == 3][0], by_hand, atol=1e-6)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """runs(name, method) publishes a run as pretraining does; what it returns is the cell that measures it."""
+
+    def published(name, method, teacher=None, rename=lambda name: name):
+        work = tmp_path / f"{name}-work"
+        work.mkdir()
+        save_encoder(method.exported(), work / "encoder.safetensors")
+        own = {rename(key): value for key, value in method.state_dict().items() if not key.startswith("teacher.")}
+        save_file(own, work / "method.safetensors")
+        kind = type(method).__name__.lower()
+        publish(tmp_path / f"{name}-0", work, {"stage": "pretrain", "settings": recipe(kind)})
+        return SimpleNamespace(
+            encoder=tmp_path / f"{name}-0/files/encoder.safetensors",
+            run=SimpleNamespace(teacher=teacher, method=kind),
+            study=SimpleNamespace(folder=lambda stage, run, seed: tmp_path / f"{run}-{seed}"),
+            seed=0,
+        )
+
+    return published
+
+
+def test_branches_are_those_that_the_run_published(runs):
+    torch.manual_seed(1)
+    mae, method = build_method(recipe("mae"), context(num_classes=4)), build("imae", start_from_teacher=False)
+    alone = runs("mae", mae)
+    cell = runs("imae", method, teacher="mae")
+    found = trained_branches(cell, 16, 4)
+    tokens = torch.randn(2, 3, 96)
+    for ours, theirs in zip(found.maps, method.branches, strict=True):
+        assert torch.equal(ours(tokens), theirs(tokens))
+    assert torch.equal(found.embed.weight, mae.decoder.embed.weight)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(found.teacher.forward_features(images), mae.encoder.eval().forward_features(images))
+    assert trained_branches(alone, 16, 4) is None  # which has none
+
+
+def test_branches_that_do_not_fit_the_method_are_an_error_and_not_left_out(runs):
+    runs("mae", build_method(recipe("mae"), context(num_classes=4)))
+    cell = runs("imae", build("imae"), "mae", rename=lambda name: name.replace("branches.", "heads."))
+    with pytest.raises(ConfigError, match=r"does not fit IMAE: missing \['branches.0.*not known \['heads.0"):
+        trained_branches(cell, 16, 4)

@@ -50,6 +50,19 @@ def initialise(encoder: Beit) -> None:
             ending.weight.data.div_((2 * index) ** 0.5)
 
 
+def rescale(encoder: nn.Module, layer_scale: float) -> None:
+    """Let LayerScale start from another value.
+
+    Raises:
+        ValueError: the encoder has none.
+    """
+    if not any(name.endswith("gamma_1") for name, _ in encoder.named_parameters()):
+        raise ValueError(f"layer_scale is {layer_scale}, and {encoder.model_name} has none; set it to null")
+    for block in encoder.blocks:
+        for scale in (block.gamma_1, block.gamma_2):
+            nn.init.constant_(scale, layer_scale)
+
+
 def mask_token_and_head(width: int, out: int) -> tuple[nn.Parameter, nn.Linear]:
     """What masked pretraining adds to an encoder: a (1, 1, `width`) token, and the map from `width` to `out` values."""
     token, head = nn.Parameter(torch.empty(1, 1, width)), nn.Linear(width, out)

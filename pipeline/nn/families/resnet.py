@@ -33,6 +33,19 @@ def build(size: Mapping[str, Any], image_size: tuple[int, int], drop_path: float
     return encoder.to(memory_format=torch.channels_last)  # a fifth to a quarter faster; feature maps follow the kernels
 
 
+def zero_init_last(encoder: nn.Module) -> None:
+    """Let each residual block begin as its shortcut alone.
+
+    Raises:
+        ValueError: the encoder has no such blocks.
+    """
+    if not isinstance(encoder, ResNet):
+        raise ValueError(f"zero_init_last is set, and {encoder.model_name} has no residual blocks with BatchNorm")
+    for block in encoder.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            block.zero_init_last()
+
+
 def fit_positions(state: dict[str, Tensor], encoder: ResNet) -> dict[str, Tensor]:
     """A convolutional encoder has no positions."""
     return state

@@ -1,0 +1,174 @@
+"""One step of everything that `config/paper.yaml` names: real widths and image sizes, but two blocks and two images.
+
+Minutes long, hence `-m slow`, and in float32, since few CPUs are quick in bfloat16. Batches are read and transformed as
+the recipes and protocols say.
+"""
+
+import io
+import json
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline.config import available_tasks, load_study
+from pipeline.data.augment import build_transform
+from pipeline.data.images import Images
+from pipeline.data.packed import PackWriter
+from pipeline.engine.objective import Objective
+from pipeline.engine.optim import build_optimizer
+from pipeline.engine.runner import Precision
+from pipeline.methods import build_method
+from pipeline.methods.base import Context
+from pipeline.nn.encoders import build_encoder, save_encoder
+from tests.real import ROOT
+from tests.tasks.dense.scenes import write_detection, write_segmentation
+
+pytestmark = pytest.mark.slow
+DEPTH = 2  # blocks of every encoder; a ResNet's stages have one each
+# What makes a training long or large, wherever it stands in a section.
+SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": 0,
+         "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
+         "num_pictures": 1, "holdout_share": 0.25}  # fmt: skip
+
+
+def shortened(section):
+    """A section with a step for its training, and blocks that shallow encoders have."""
+    found = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            value = shortened(value)
+        elif key == "taps" and value is not None and len(value) == 4:
+            value = [0, 0, 1, 1]
+        elif key == "global_blocks" and value:
+            value = [1]
+        found[key] = SHORT.get(key, value)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The project with shallow models, and tiny sets in place of the real ones."""
+    root = tmp_path_factory.mktemp("paper")
+    (root / "config").mkdir()
+    for name in ("recipes", "tasks", "paper.yaml"):
+        (root / "config" / name).symlink_to(ROOT / "config" / name)
+    (root / "config/models").mkdir()
+    for path in (ROOT / "config/models").glob("*.yaml"):
+        family = yaml.safe_load(path.read_text())
+        for size in family["models"].values():
+            size |= {"layers": [1, 1, 1, 1]} if path.stem == "resnet" else {"num_blocks": DEPTH}
+        (root / "config/models" / path.name).write_text(yaml.safe_dump(family))
+    files = root / "images/files"
+    files.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 48)):
+        with PackWriter(files, split, 2**20) as pack:
+            for number in range(count):
+                height, width = 90 + 7 * (number % 5), 130 - 9 * (number % 4)
+                buffer = io.BytesIO()
+                Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(buffer, "JPEG")
+                pack.add(f"{number}.jpg", buffer.getvalue(), label=number % 2, height=height, width=width)
+    (files / "classes.json").write_text(json.dumps(["even", "odd"]))
+    write_detection(root / "detection/files", num_images=2)
+    write_segmentation(root / "segmentation/files", num_images=2)
+    return root
+
+
+@pytest.fixture
+def study(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return load_study("config/paper.yaml")
+
+
+class Taught:
+    """A run of the study as a teacher, as it was initialised."""
+
+    def __init__(self, study, run):
+        self.settings = study.settings("pretrain", run)
+
+    def encoder(self, grid):
+        model, patch = self.settings["model"], 14 if "huge" in self.settings["model"] else 16
+        patch = 14 if self.settings["model"] == "clip_large" else patch
+        return build_encoder(model, (grid[0] * patch, grid[1] * patch)).eval().requires_grad_(False)
+
+    def whole(self):
+        context = Context(num_classes=2, num_steps=1, batch_size=self.settings["train"]["batch_size"])
+        return build_method(self.settings, context).eval().requires_grad_(False)
+
+
+RAW = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+RECIPES = {method: yaml.safe_load((ROOT / f"config/recipes/{method}.yaml").read_text())["paper"]
+           for method in {run["method"] for run in RAW["runs"].values()}}  # fmt: skip
+TRAINED = [name for name, run in RAW["runs"].items() if "train" in RECIPES[run["method"]]]
+
+
+def measured():
+    """(task, run), one run for each model that a task measures."""
+    found = {}
+    for task, entry in RAW["tasks"].items():
+        for name in entry.get("runs", RAW["runs"]):
+            run = RAW["runs"][name]
+            found.setdefault((task, run.get("set", {}).get("model", RECIPES[run["method"]]["model"])), name)
+    return [(task, name) for (task, _), name in found.items()]
+
+
+@pytest.mark.parametrize("run", TRAINED)
+def test_a_run_takes_a_step(study, folder, run):
+    settings = study.settings("pretrain", run)
+    train, teacher = settings["train"], study.runs[run].teacher
+    torch.manual_seed(0)
+    context = Context(
+        num_classes=2,
+        num_steps=100,
+        batch_size=train["batch_size"],
+        teacher=Taught(study, teacher) if teacher else None,
+    )
+    method = build_method(settings, context)
+    images = Images(folder / "images/files", "train", build_transform(settings["augment"]), 0,
+                    views=settings.get("views", 1), same_class_share=settings.get("same_class_share"))  # fmt: skip
+    batch = images.__getitems__([(0, 0), (0, 5)])
+    optimizer = build_optimizer(method, train["base_lr"], train)
+    clip = None if train["clip_norm"] is None else {"max_norm": train["clip_norm"]}
+    wrapper = Precision(optimizer, 1, "float32", clip_grad=clip)
+    model = Objective(method, seed=0).train()
+    before = {name: parameter.clone() for name, parameter in method.named_parameters() if parameter.requires_grad}
+    losses = model.train_step(batch, wrapper)
+    model.after_step()
+    assert torch.isfinite(losses["loss"])
+    after = dict(method.named_parameters())
+    assert all(torch.isfinite(after[name]).all() for name in before)
+    assert sum(not torch.equal(after[name], value) for name, value in before.items()) > 0.8 * len(before)
+    features = method.exported().eval().forward_features(batch["images"])
+    assert torch.isfinite(features).all()
+
+
+@pytest.mark.parametrize("task, run", measured())
+def test_a_protocol_is_followed_to_its_end(study, folder, tmp_path, task, run):
+    settings = shortened(study.settings(task, run))
+    torch.manual_seed(0)
+    recipe = study.settings("pretrain", run)
+    save_encoder(build_encoder(recipe["model"], recipe["augment"]["image_size"]), tmp_path / "encoder.safetensors")
+    files = tmp_path / "files"
+    files.mkdir()
+    cell = SimpleNamespace(
+        settings=settings,
+        data=folder / settings["data"],
+        encoder=tmp_path / "encoder.safetensors",
+        work=tmp_path,
+        files=files,
+        seed=0,
+        name=run,
+        study=study,
+        run=SimpleNamespace(teacher=None, method=study.runs[run].method),
+    )
+    found = import_module(f"pipeline.tasks.{task}").evaluate(cell)
+    assert found["records"] and all(np.isfinite(record["value"]) for record in found["records"])
+
+
+def test_every_task_of_the_project_is_tried():
+    assert {task for task, _ in measured()} == set(available_tasks())
