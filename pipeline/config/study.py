@@ -167,7 +167,7 @@ class Study:
 
         What is said of a protocol holds for those of its instances of which nothing is said.
         """
-        asked = {**self.cluster, **(self.runs[run].cluster if run in self.runs else {})}
+        asked = {**self.cluster, **(self.runs[run].cluster if run is not None else {})}
         protocol = self.tasks[stage].protocol if stage in self.tasks else stage
         return asked.get(stage) or asked.get(protocol) or Request()
 
