@@ -36,7 +36,7 @@ SOURCES = {
     "ade20k": "segmentation",
 }
 UNITS = ("steps", "epochs")
-FAMILIES = ("vit", "beit", "clip", "resnet")
+FAMILIES = ("vit", "beit", "clip", "resnet", "vit_st")
 # What stands beside the scales of a recipe.
 _HEAD = ("version", "encoders", "teacher")
 # Values whose range their names tell; see `_check_range`.

@@ -12,18 +12,21 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.config import ConfigError, models
-from pipeline.nn import beit, clip, resnet, vit
+from pipeline.nn import beit, clip, resnet, vit, vit_st
 
-FAMILIES = {"vit": vit, "beit": beit, "clip": clip, "resnet": resnet}
+FAMILIES = {"vit": vit, "beit": beit, "clip": clip, "resnet": resnet, "vit_st": vit_st}
 
 
-def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: float = 0.0) -> nn.Module:
+def build_encoder(
+    model: str, image_size: int | tuple[int, int], drop_path: float = 0.0, num_frames: int | None = None
+) -> nn.Module:
     """A named encoder, freshly initialised.
 
     Args:
         model: a name of `config/models.yaml`.
         image_size: side, or height and width, in pixels; a multiple of the patch size.
         drop_path: rate at the last block; rates rise linearly from 0.
+        num_frames: of a clip, where the encoder takes clips; None for those of `config/models.yaml`.
 
     Returns:
         timm's module, with `model_name` and `image_size` (height, width); `forward_features` gives (B, 1 + L, D)
@@ -40,7 +43,11 @@ def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: floa
     patch = size.get("patch_size", 1)
     if height % patch or width % patch:
         raise ConfigError(f"image_size is {image_size}; expected a multiple of {model}'s patch size, {patch}")
-    encoder = FAMILIES[size["family"]].build(size, (height, width), drop_path)
+    more = {"num_frames": num_frames} if is_spacetime(model) else {}
+    try:
+        encoder = FAMILIES[size["family"]].build(size, (height, width), drop_path, **more)
+    except ValueError as error:
+        raise ConfigError(f"{model} cannot be built: {error}") from None
     encoder.model_name, encoder.image_size = model, (height, width)
     return encoder
 
@@ -50,25 +57,37 @@ def is_transformer(encoder: nn.Module) -> bool:
     return hasattr(encoder, "patch_embed")
 
 
+def is_spacetime(model: str) -> bool:
+    """Whether a named encoder takes clips rather than images."""
+    return models()[model]["family"] == "vit_st"
+
+
 def save_encoder(encoder: nn.Module, path: Path) -> None:
     """Write an encoder as safetensors in timm's key layout, in float32."""
     height, width = encoder.image_size
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    save_file(state, path, metadata={"model": encoder.model_name, "height": str(height), "width": str(width)})
+    metadata = {"model": encoder.model_name, "height": str(height), "width": str(width)}
+    if is_spacetime(encoder.model_name):
+        metadata["frames"] = str(encoder.num_frames)
+    save_file(state, path, metadata=metadata)
 
 
 def load_encoder(
-    path: str | Path, image_size: int | tuple[int, int] | None = None, drop_path: float = 0.0
+    path: str | Path,
+    image_size: int | tuple[int, int] | None = None,
+    drop_path: float = 0.0,
+    num_frames: int | None = None,
 ) -> nn.Module:
-    """Rebuild a saved encoder, for another image size if wanted; its positions are then interpolated.
+    """Rebuild a saved encoder, for another size of images or clips if wanted; its positions are then interpolated.
 
     Raises:
         ConfigError: when the file is no saved encoder, with the keys that are missing or not known.
     """
     metadata, state = _read(path)
     saved = (int(metadata["height"]), int(metadata["width"]))
-    encoder = build_encoder(metadata["model"], image_size or saved, drop_path)
+    frames = num_frames or int(metadata.get("frames", 0)) or None
+    encoder = build_encoder(metadata["model"], image_size or saved, drop_path, frames)
     family = FAMILIES[models()[metadata["model"]]["family"]]
     missing, unknown = encoder.load_state_dict(family.fit_positions(state, encoder), strict=False)
     if missing or unknown:
