@@ -9,6 +9,7 @@ the validation split.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,9 +72,10 @@ class LinearProbe(BaseModel):
 class Part(Dataset[Any]):
     """Some images of a set; samples keep the draws they have in the whole."""
 
-    def __init__(self, images: Images, indices: Tensor) -> None:
+    def __init__(self, images: Any, indices: Tensor) -> None:
         self.images, self.indices = images, indices.tolist()
         self.labels = images.labels[indices]
+        self.repeats = getattr(images, "repeats", 1)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -87,12 +89,26 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     connect()
     settings = cell.settings
     train = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    encoder = load_encoder(cell.encoder, settings["image_size"])
+    return probe_encoder(cell, encoder, train, lambda split: evaluation_set(cell.data, split, settings), apply)
+
+
+def probe_encoder(
+    cell: Cell, encoder: nn.Module, train: Any, evaluation: Callable[[str], Any], apply: Callable[..., Tensor]
+) -> dict[str, Any] | None:
+    """What `evaluate` does, whatever the encoder looks at.
+
+    Args:
+        encoder: takes what batches have as `images`.
+        train: the training split, augmented.
+        evaluation: from a split to its samples as they are.
+        apply: gives what a model makes of each sample of such a set, as `pipeline.tasks.features.apply` does.
+    """
+    settings = cell.settings
     kept, held_out = hold_out(len(train), settings["holdout_share"], cell.seed)
     rates = settings["base_lrs"]
     torch.manual_seed(cell.seed)
-    probe = LinearProbe(
-        load_encoder(cell.encoder, settings["image_size"]), settings["feature"], len(train.classes), len(rates)
-    )
+    probe = LinearProbe(encoder, settings["feature"], len(train.classes), len(rates))
     scale = settings["batch_size"] / 256
     num_steps, warmup = (
         Duration.parse(settings[key], key).steps(len(kept), settings["batch_size"]) for key in ("duration", "warmup")
@@ -125,11 +141,11 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     settings = {**settings, "batch_size": settings["eval_batch_size"]}
     chosen, share = 0, None
     if len(rates) > 1:
-        unaugmented = Part(evaluation_set(cell.data, "train", settings), held_out)
-        guesses = apply(probe, unaugmented, settings).argmax(dim=2)  # type: ignore[arg-type]
+        unaugmented = Part(evaluation("train"), held_out)
+        guesses = apply(probe, unaugmented, settings).argmax(dim=2)
         share = (guesses == unaugmented.labels[:, None]).float().mean(dim=0)
         chosen = int(share.argmax())
-    val = evaluation_set(cell.data, "val", settings)
+    val = evaluation("val")
     logits = apply(probe, val, settings)
     by_rate = [
         {"base_lr": rate, "held_out_top1": 100 * float(share[head]) if share is not None else None,
