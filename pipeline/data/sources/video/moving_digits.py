@@ -35,6 +35,7 @@ class Options:
     scale: smallest and largest side of the scan's square, of the image's.
     path: smallest and largest length of the path, of the image's side; the ground has no edges, what leaves comes back.
     contrast: least difference in brightness of ink and ground, of 1.
+    colour: share of the pair of colours in what else is white ink on a black ground.
     noise: standard deviation of each value, of 1.
     seed: of all of it.
     """
@@ -48,6 +49,7 @@ class Options:
     scale: tuple[float, float]
     path: tuple[float, float]
     contrast: float
+    colour: float
     noise: float
     seed: int
 
@@ -113,6 +115,7 @@ def draw(options: Options, part: scans.Scans, classes: np.ndarray, rng: np.rando
     y = start[1][:, None] - (length * np.sin(angle))[:, None] * along
     moved = _shifted(ink[:, None], y, x)[..., None]
     ground, colour = (c[:, None, None, None, :] for c in scans.two_colours(number, options.contrast, rng))
+    ground, colour = options.colour * ground, options.colour * colour + (1 - options.colour)  # white on black
     clips = ground + moved * (colour - ground)
     clips += rng.normal(0, options.noise, clips.shape)
     return (clips.clip(0, 1) * 255 + 0.5).astype(np.uint8)
