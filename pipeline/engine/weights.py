@@ -13,7 +13,7 @@ from pipeline.config import ConfigError
 from pipeline.manifest import sha256
 from pipeline.methods.base import Method
 
-WRAPPERS = ("model", "state_dict", "module")  # where released checkpoints keep the state itself
+WRAPPERS = ("model", "model_state", "state_dict", "module")  # where released checkpoints keep the state itself
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -34,8 +34,12 @@ def build_method(settings: Mapping[str, Any], context: Context) -> Method:
         ConfigError: its numbers do not fit together.
     """
     kind = load_method(settings["method"])
+    augment = settings["augment"]
     encoder = build_encoder(
-        settings["model"], settings["augment"]["image_size"], settings.get("train", {}).get("drop_path", 0.0)
+        settings["model"],
+        augment["image_size"],
+        settings.get("train", {}).get("drop_path", 0.0),
+        augment.get("num_frames"),
     )
     options = build_options(kind.Options, settings.get("options", {}), settings["method"])
     try:

@@ -14,16 +14,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.config import ConfigError, models
+from pipeline.config import ConfigError, family, models
 
 
-def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: float = 0.0) -> nn.Module:
+def build_encoder(
+    model: str, image_size: int | tuple[int, int], drop_path: float = 0.0, num_frames: int | None = None
+) -> nn.Module:
     """A named encoder, freshly initialised.
 
     Args:
         model: a name of `config/models/`.
         image_size: side, or height and width, in pixels; a multiple of the patch size.
         drop_path: rate at the last block; rates rise linearly from 0.
+        num_frames: of a clip, where the encoder takes clips; None for those of `config/models/`.
 
     Returns:
         timm's module, with `model_name` and `image_size` (height, width); `forward_features` gives (B, 1 + L, D)
@@ -40,7 +43,11 @@ def build_encoder(model: str, image_size: int | tuple[int, int], drop_path: floa
     patch = size.get("patch_size", 1)
     if height % patch or width % patch:
         raise ConfigError(f"image_size is {image_size}; expected a multiple of {model}'s patch size, {patch}")
-    encoder = _family(model).build(size, (height, width), drop_path)
+    more = {"num_frames": num_frames} if is_spacetime(model) else {}
+    try:
+        encoder = _family(model).build(size, (height, width), drop_path, **more)
+    except ValueError as error:
+        raise ConfigError(f"{model} cannot be built: {error}") from None
     encoder.model_name, encoder.image_size = model, (height, width)
     return encoder
 
@@ -50,27 +57,36 @@ def is_transformer(encoder: nn.Module) -> bool:
     return hasattr(encoder, "patch_embed")
 
 
+def is_spacetime(model: str) -> bool:
+    """Whether a named encoder takes clips rather than images."""
+    return family(models()[model]["family"]).takes[0] == "video"
+
+
 def save_encoder(encoder: nn.Module, path: Path) -> None:
     """Write an encoder as safetensors in timm's key layout, in float32."""
     # One key alone: safetensors writes several in an order that changes from process to process.
-    told = json.dumps({"model": encoder.model_name, "image_size": list(encoder.image_size)}, sort_keys=True)
+    told: dict[str, Any] = {"model": encoder.model_name, "image_size": list(encoder.image_size)}
+    if is_spacetime(encoder.model_name):
+        told["num_frames"] = encoder.num_frames
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    save_file(state, path, metadata={"encoder": told})
+    save_file(state, path, metadata={"encoder": json.dumps(told, sort_keys=True)})
 
 
 def load_encoder(
-    path: str | Path, image_size: int | tuple[int, int] | None = None, drop_path: float = 0.0
+    path: str | Path,
+    image_size: int | tuple[int, int] | None = None,
+    drop_path: float = 0.0,
+    num_frames: int | None = None,
 ) -> nn.Module:
-    """Rebuild a saved encoder, for another image size if wanted; its positions are then interpolated.
+    """Rebuild a saved encoder, for another size of images or clips if wanted; its positions are then interpolated.
 
     Raises:
         ConfigError: when the file is no saved encoder, with the keys that are missing or not known.
     """
-    model, saved, state = _read(path)
-    encoder = build_encoder(model, image_size or saved, drop_path)
-    family = _family(model)
-    missing, unknown = encoder.load_state_dict(family.fit_positions(state, encoder), strict=False)
+    model, saved, frames, state = _read(path)
+    encoder = build_encoder(model, image_size or saved, drop_path, num_frames or frames)
+    missing, unknown = encoder.load_state_dict(_family(model).fit_positions(state, encoder), strict=False)
     if missing or unknown:
         raise ConfigError(f"{path} does not fit {model}: missing {missing}, not known {unknown}")
     return encoder
@@ -85,17 +101,18 @@ def _family(model: str) -> ModuleType:
     return import_module(f"pipeline.nn.families.{models()[model]['family']}")
 
 
-def _read(path: str | Path) -> tuple[str, tuple[int, int], dict[str, Any]]:
-    """Model, height and width in pixels, and tensors."""
+def _read(path: str | Path) -> tuple[str, tuple[int, int], int | None, dict[str, Any]]:
+    """Model, height and width in pixels, frames of a clip or None, and tensors."""
     if not Path(path).is_file():
         raise ConfigError(f"there is no encoder {path}; run its pretraining, or `dvc pull`")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if "encoder" in metadata:
             told = json.loads(metadata["encoder"])
-            model, (height, width) = told["model"], told["image_size"]
+            model, (height, width), frames = told["model"], told["image_size"], told.get("num_frames")
         elif {"model", "height", "width"} <= set(metadata):  # as it was written before there was one key
-            model, height, width = metadata["model"], int(metadata["height"]), int(metadata["width"])
+            model, frames = metadata["model"], None
+            height, width = int(metadata["height"]), int(metadata["width"])
         else:
             raise ConfigError(f"{path} was not saved as an encoder: its metadata has {sorted(metadata)}")
-        return model, (height, width), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return model, (height, width), frames, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -10,6 +10,7 @@ a matter of settings: `optimizer`, `milestones`, `normalise`; of its epochs the 
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,9 +74,10 @@ class LinearProbe(BaseModel):
 class Part(Dataset[Any]):
     """Some images of a set; samples keep the draws they have in the whole."""
 
-    def __init__(self, images: Images, indices: Tensor) -> None:
+    def __init__(self, images: Any, indices: Tensor) -> None:
         self.images, self.indices = images, indices.tolist()
         self.labels = images.labels[indices]
+        self.repeats = getattr(images, "repeats", 1)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -89,14 +91,29 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     connect()
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
-    kept, held_out = hold_out(len(images), settings["holdout_share"], cell.seed)
+    encoder = load_encoder(cell.encoder, settings["image_size"])
+    return probe_encoder(cell, encoder, images, lambda split: evaluation_set(cell.data, split, settings), apply)
+
+
+def probe_encoder(
+    cell: Cell, encoder: nn.Module, samples: Any, unaugmented: Callable[[str], Any], apply: Callable[..., Tensor]
+) -> dict[str, Any] | None:
+    """What `evaluate` does, whatever the encoder looks at.
+
+    Args:
+        encoder: takes what batches have as `images`.
+        samples: the training split, augmented.
+        unaugmented: from a split to its samples as they are.
+        apply: gives what a model makes of each sample of such a set, as `pipeline.tasks.features.apply` does.
+    """
+    settings = cell.settings
+    kept, held_out = hold_out(len(samples), settings["holdout_share"], cell.seed)
     rates = settings["train"]["base_lr"]
     torch.manual_seed(cell.seed)
-    encoder = load_encoder(cell.encoder, settings["image_size"])
-    probe = LinearProbe(encoder, settings["feature"], len(images.classes), len(rates), settings["normalise"])
+    probe = LinearProbe(encoder, settings["feature"], len(samples.classes), len(rates), settings["normalise"])
     cost = train(
         probe,
-        Part(images, kept),
+        Part(samples, kept),
         settings["train"],
         work=cell.work,
         files=cell.files,
@@ -108,11 +125,11 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     settings = evaluation(settings)
     chosen, share = 0, None
     if len(rates) > 1:
-        unaugmented = Part(evaluation_set(cell.data, "train", settings), held_out)
-        guesses = apply(probe, unaugmented, settings).argmax(dim=2)  # type: ignore[arg-type]
-        share = (guesses == unaugmented.labels[:, None]).float().mean(dim=0)
+        part = Part(unaugmented("train"), held_out)
+        guesses = apply(probe, part, settings).argmax(dim=2)
+        share = (guesses == part.labels[:, None]).float().mean(dim=0)
         chosen = int(share.argmax())
-    val = evaluation_set(cell.data, "val", settings)
+    val = unaugmented("val")
     logits = apply(probe, val, settings)
     by_rate = [
         {"base_lr": rate, "held_out_top1": 100 * float(share[head]) if share is not None else None,

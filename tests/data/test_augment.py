@@ -14,7 +14,8 @@ from tests.real import ROOT
 
 def models_of(name, scale):
     section = yaml.safe_load((ROOT / RECIPES / f"{name}.yaml").read_text())[scale]
-    return [section["model"], *section.get("by_model", {})] if "train" in section else []
+    of_images = "train" in section and section["data"] == "images"
+    return [section["model"], *section.get("by_model", {})] if of_images else []
 
 
 @pytest.mark.parametrize(

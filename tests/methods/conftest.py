@@ -44,6 +44,7 @@ def batch():
         "images": torch.randn(8, 3, 16, 16, generator=generator),
         "view": torch.randn(8, 3, 16, 16, generator=generator),
         "partner": torch.randn(8, 3, 16, 16, generator=generator),
+        "video": torch.randn(8, 3, 8, 16, 16, generator=generator),
         "labels": torch.arange(8) % NUM_CLASSES,
         "epoch": torch.zeros(8, dtype=torch.int64),
         "index": torch.arange(8),

@@ -22,6 +22,11 @@ def objective(trained):
     return Objective(build(trained), seed=0)
 
 
+def shown(objective, batch):
+    """What of a batch the method's encoder takes."""
+    return batch["video" if hasattr(objective.method.encoder, "num_frames") else "images"]
+
+
 def gradients(objective, batch):
     objective.zero_grad()
     torch.manual_seed(3)
@@ -97,9 +102,9 @@ def test_features_ignore_masking(objective, batch):
     """The exported encoder sees whole images and is the same function whatever was hidden before."""
     encoder = objective.method.exported().eval()
     with torch.no_grad():
-        before = encoder.forward_features(batch["images"])
+        before = encoder.forward_features(shown(objective, batch))
         objective(**batch, mode="loss")
-        assert torch.equal(before, encoder.forward_features(batch["images"]))
+        assert torch.equal(before, encoder.forward_features(shown(objective, batch)))
 
 
 def test_state_round_trips(trained, objective):
@@ -129,6 +134,9 @@ def test_forty_steps_on_one_batch_lower_the_loss(objective, batch):
 
 
 def test_pictures_are_images(objective, batch):
-    rows = objective.method.pictures(objective(**batch, mode="tensor"), batch["images"])
+    images = shown(objective, batch)
+    rows = objective.method.pictures(objective(**batch, mode="tensor"), images)
     for row in rows.values():
-        assert row.shape == batch["images"].shape and torch.isfinite(row).all()
+        # Of a clip, some frames.
+        assert row.shape[:2] == images.shape[:2] and row.shape[-2:] == images.shape[-2:] and row.ndim == images.ndim
+        assert torch.isfinite(row).all()

@@ -1,0 +1,227 @@
+"""Clips: some frames of a video, cut and normalised; what is random is a function of (seed, epoch, index).
+
+Sampling follows MAE-ST (Feichtenhofer et al. 2022, arXiv:2205.09113, released code): a clip of T frames at a sampling
+rate of s spans s · T frames of a video at `target_fps`, of others as many as take the same time; its frames are
+evenly spaced from the span's first to its last, rounded down. B items, R clips of each, S pixels a side.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline.config import ConfigError
+from pipeline.data.draws import uniform
+from pipeline.data.packed import Packed
+from pipeline.data.transforms import MEAN, STD, RandomCrop, denormalise
+from pipeline.data.video import read_frames
+
+START = 5  # the stream of draws that begins a clip, beside those of `pipeline.data.draws`
+IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
+
+
+class Videos:
+    """Packed videos, decoded as asked, or held in memory where they are small and alike."""
+
+    def __init__(self, folder: Path, split: str, decode_size: int, in_memory: int = IN_MEMORY) -> None:
+        files = Path(folder) / "files"
+        self.packed, self.decode_size = Packed(files, split), decode_size
+        self.classes: list[str] = json.loads((files / "classes.json").read_text())
+        self.labels = torch.from_numpy(self.packed.labels)
+        with np.load(files / f"{split}.videos.npz") as known:
+            self.frames, self.fps = known["frames"], known["fps"]
+        sizes = np.column_stack([self.packed.sizes, self.frames]).astype(np.int64)
+        alike = len(sizes) > 0 and bool((sizes == sizes[0]).all())
+        small = alike and 3 * int(sizes.prod(1).sum()) <= in_memory
+        self.pixels = np.stack([self._decode(i, range(self.frames[i])) for i in range(len(self))]) if small else None
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def read(self, index: int, frames: Sequence[int]) -> Tensor:
+        """(T, 3, H, W) uint8 of some frames of a video."""
+        pixels = self.pixels[index][list(frames)] if self.pixels is not None else self._decode(index, frames)
+        return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+
+    def _decode(self, index: int, frames: Sequence[int]) -> np.ndarray:
+        try:
+            return read_frames(self.packed.read(index), frames, self.decode_size)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.packed.keys[index]} of {self.packed.folder} cannot be decoded ({error}); prepare the data again"
+            ) from None
+
+
+class TrainClips(Dataset[dict[str, Tensor]]):
+    """Random clips of one split: random start, one random crop for all frames, half of them mirrored.
+
+    Args:
+        folder: of the prepared set.
+        augment: `image_size`, `num_frames`, `sampling_rate`, `target_fps`, `decode_size` (the short side after
+            decoding), `scale`, `ratio` and `flip` of the crop.
+        repeats: R clips of each item, each with a start, a crop and an epoch number of its own.
+        seed: of the run.
+    """
+
+    unit = "clips"
+
+    def __init__(self, folder: Path, augment: Mapping[str, Any], repeats: int, seed: int, split: str = "train") -> None:
+        self.videos = Videos(folder, split, augment["decode_size"])
+        self.augment, self.repeats, self.seed = augment, repeats, seed
+        self.labels, self.classes = self.videos.labels, self.videos.classes
+        self.crop = RandomCrop(augment["image_size"], tuple(augment["scale"]), tuple(augment["ratio"]), augment["flip"])
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, sample: tuple[int, int]) -> dict[str, Tensor]:
+        """The clips of one item."""
+        return self.__getitems__([sample])
+
+    def __getitems__(self, samples: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch.
+
+        Args:
+            samples: B (epoch, index) pairs.
+
+        Returns:
+            video (B · R, 3, T, S, S) float32, normalised, an item's clips one after the other; labels, epoch (that of
+            the sample times R, plus the clip's number) and index, (B · R,) int64 each.
+        """
+        epochs, indices = torch.tensor(samples, dtype=torch.int64).unbind(1)
+        epochs = (epochs[:, None] * self.repeats + torch.arange(self.repeats)).flatten()
+        indices = indices.repeat_interleave(self.repeats)
+        video = torch.stack([self._clip(*sample) for sample in zip(epochs.tolist(), indices.tolist(), strict=True)])
+        return {"video": video, "labels": self.labels[indices], "epoch": epochs, "index": indices}
+
+    def _clip(self, epoch: int, index: int) -> Tensor:
+        epochs, indices = torch.tensor([epoch]), torch.tensor([index])
+        share = float(uniform(self.seed, epochs, indices, 1, START))
+        length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
+        pixels = self.videos.read(index, clip_frames(length, fps, self.augment, share))
+        boxes, flips = self.crop.parameters(self.seed, epochs, indices, *pixels.shape[2:])
+        top, left, height, width = boxes[0].tolist()
+        cut = _resized(pixels[..., top : top + height, left : left + width], self.crop.image_size)
+        return _normalise(cut.flip(3) if flips[0] else cut)
+
+
+class EvalClips(Dataset[dict[str, Tensor]]):
+    """Views of one split that are always the same: evenly spaced starts, and crops along the longer side.
+
+    Args:
+        folder, split: of the prepared set.
+        settings: `image_size`, `resize` (the short side), `num_frames`, `sampling_rate`, `target_fps`,
+            `temporal_views` and `spatial_crops`, 1 or 3; an item has their product as `repeats`.
+    """
+
+    unit = "clips"
+
+    def __init__(self, folder: Path, split: str, settings: Mapping[str, Any]) -> None:
+        if settings["spatial_crops"] not in (1, 3):
+            raise ConfigError(f"spatial_crops is {settings['spatial_crops']}; expected 1, or 3 along the longer side")
+        if settings["resize"] < settings["image_size"]:
+            raise ConfigError(f"resize is {settings['resize']}; expected at least image_size, {settings['image_size']}")
+        self.videos = Videos(folder, split, settings["resize"])
+        self.settings = settings
+        self.labels, self.classes = self.videos.labels, self.videos.classes
+        self.repeats = settings["temporal_views"] * settings["spatial_crops"]
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, sample: tuple[int, int]) -> dict[str, Tensor]:
+        """The views of one item."""
+        return self.__getitems__([sample])
+
+    def __getitems__(self, samples: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch as `TrainClips` makes it, R being `repeats`; crops run fastest."""
+        indices = torch.tensor([index for _, index in samples], dtype=torch.int64)
+        video = torch.cat([self._views(index) for index in indices.tolist()])
+        indices = indices.repeat_interleave(self.repeats)
+        views = torch.arange(self.repeats).repeat(len(samples))
+        return {"video": video, "labels": self.labels[indices], "epoch": views, "index": indices}
+
+    def _views(self, index: int) -> Tensor:
+        settings, size, views = self.settings, self.settings["image_size"], []
+        length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
+        for view in range(number := settings["temporal_views"]):
+            share = 0.5 if number == 1 else view / (number - 1)
+            pixels = self.videos.read(index, clip_frames(length, fps, settings, share))
+            room = [side - size for side in pixels.shape[2:]]
+            for crop in [0.5] if settings["spatial_crops"] == 1 else [0.0, 0.5, 1.0]:
+                shares = (crop, 0.5) if room[0] > room[1] else (0.5, crop)
+                top, left = (round(share * free) for share, free in zip(shares, room, strict=True))
+                views.append(_normalise(pixels[..., top : top + size, left : left + size].float()))
+        return torch.stack(views)
+
+
+def clip_frames(length: int, fps: float, sampling: Mapping[str, Any], share: float) -> list[int]:
+    """The frames of a clip.
+
+    Args:
+        length, fps: frames of the video, and how many of them a second has.
+        sampling: `num_frames`, `sampling_rate` and `target_fps`; a sampling rate of 0 takes the middle of each of
+            `num_frames` equal segments instead, as Something-Something is sampled.
+        share: where it begins, from 0, as early as can be, to 1, as late.
+
+    Returns:
+        T positions; the last frame repeats where a video is shorter than the span.
+    """
+    count = sampling["num_frames"]
+    if sampling["sampling_rate"] == 0:
+        return [min(int((place + share) * length / count), length - 1) for place in range(count)]
+    span = count * sampling["sampling_rate"] * fps / sampling["target_fps"]
+    start = share * max(length - span, 0)
+    places = torch.linspace(start, start + span - 1, count, dtype=torch.float64)
+    return (places + 1e-9).long().clamp(0, length - 1).tolist()
+
+
+def open_train(folder: Path, settings: Mapping[str, Any], seed: int) -> TrainClips:
+    """The training split as a recipe sees it: its `augment`, and `repeats` clips of each item, one if not said."""
+    return TrainClips(folder, settings["augment"], settings.get("repeats", 1), seed)
+
+
+def open_eval(folder: Path, split: str, settings: Mapping[str, Any]) -> EvalClips:
+    """A split as a protocol sees it."""
+    return EvalClips(folder, split, settings)
+
+
+def example(settings: Mapping[str, Any], batch_size: int) -> dict[str, Tensor]:
+    """A batch as `open_train` makes it, of noise, always the same."""
+    augment, size = settings["augment"], settings["augment"]["image_size"]
+    video = torch.randn(batch_size, 3, augment["num_frames"], size, size, generator=torch.Generator().manual_seed(1))
+    places = torch.arange(batch_size)
+    return {"video": video, "labels": places % 4, "epoch": torch.zeros_like(places), "index": places}
+
+
+def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4) -> Image.Image:
+    """Rows of (B, 3, T, H, W) normalised clips as one picture, clip after clip, a line per row, frames from left."""
+    first = next(iter(rows.values()))
+    scale = -(-least // first.shape[3])
+    lines = []
+    for number in range(len(first)):
+        for clips in rows.values():
+            pixels = (denormalise(clips[number].transpose(0, 1)) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+            tiles = [np.pad(tile, ((gap, gap), (gap, gap), (0, 0)), constant_values=255) for tile in pixels]
+            lines.append(np.concatenate(tiles, axis=1))
+        lines.append(np.full((2 * gap, *lines[-1].shape[1:]), 255, np.uint8))
+    return Image.fromarray(np.concatenate(lines[:-1], axis=0))
+
+
+def _resized(frames: Tensor, size: int) -> Tensor:
+    """(T, 3, H, W) uint8 -> (T, 3, S, S) float32 in [0, 255], bilinear."""
+    return F.interpolate(frames.float(), size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _normalise(frames: Tensor) -> Tensor:
+    """(T, 3, S, S) in [0, 255] -> (3, T, S, S), ImageNet's zero mean and unit deviation."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (MEAN, STD))
+    return ((frames - mean) / std).transpose(0, 1)

@@ -1,0 +1,1 @@
+"""Sources of videos: one module each with its `Options` and `prepare`."""

@@ -1,0 +1,206 @@
+"""Kinetics-400, -600 and -700, and every set of short videos whose classes and splits are told by lists.
+
+Kay et al., "The Kinetics Human Action Video Dataset", 2017, arXiv:1705.06950. The layouts of Something-Something V2,
+UCF101 and HMDB51 are read by the same code; a class is a name's position in sorted order.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ConfigError
+from pipeline.data.inspection import Findings, look_at
+from pipeline.data.official import check_counts, check_root
+from pipeline.data.packed import PackWriter
+from pipeline.data.video import probe
+
+KEY = "data.video.root"
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
+
+Listed = dict[str, list[tuple[str, str]]]  # split -> (path without or with suffix, name of class)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a study says about a set of videos that the user keeps.
+
+    root: its folder.
+    layout: `kinetics`, `ssv2`, `ucf101` or `hmdb51`.
+    fold: 1 to 3 of the official splits of UCF101 and HMDB51; the other layouts have one.
+    min_frames: videos with fewer are rejected.
+    expect: numbers of `train` and `val` videos and of `classes`, checked before videos are read; null: none.
+    max_reject_share: largest share of its videos that may be unusable; some of Kinetics is always gone.
+    num_workers: threads that read and decode.
+    shard_mib: size of a pack's shards.
+    """
+
+    root: str | None
+    layout: str
+    fold: int
+    min_frames: int
+    expect: Mapping[str, int] | None
+    max_reject_share: float
+    num_workers: int
+    shard_mib: int
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file that holds a video: its bytes, and what is in them."""
+
+    data: bytes
+    frames: int
+    fps: float
+    height: int
+    width: int
+
+
+def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
+    """Checks and packs the set, each video as the file it is.
+
+    Raises:
+        ConfigError: the root, its layout, its counts or too many of its files are not as they should be.
+    """
+    if options.layout not in LAYOUTS:
+        raise ConfigError(f"data.video.layout is {options.layout!r}; available: {sorted(LAYOUTS)}")
+    needed, expected, read = LAYOUTS[options.layout]
+    root = check_root(options.root, KEY, expected, needed)
+    listed = read(root, options.fold)
+    for split, videos in listed.items():
+        if not videos:
+            raise ConfigError(f"{KEY} is {str(root)!r}, whose list of {split} names no videos. {expected}")
+    classes = sorted({name for videos in listed.values() for _, name in videos})
+    labels = {name: label for label, name in enumerate(classes)}
+    check_counts(KEY, root, options.expect, {**{s: len(v) for s, v in listed.items()}, "classes": len(classes)})
+    findings, splits = Findings(), {}
+    for split, videos in listed.items():
+        frames, fps = [], []
+        with PackWriter(files, split, options.shard_mib * 2**20) as pack:
+            for (path, name), video in look_at(
+                videos,
+                name=lambda sample: sample[0],
+                look=lambda sample: read_video(root, sample[0], options.min_frames),
+                notes=lambda video: (),
+                findings=findings,
+                num_workers=options.num_workers,
+                what=f"packing {split}",
+            ):
+                pack.add(path, video.data, label=labels[name], height=video.height, width=video.width)
+                frames.append(video.frames)
+                fps.append(video.fps)
+        np.savez(files / f"{split}.videos.npz", frames=np.array(frames, np.int64), fps=np.array(fps, np.float64))
+        splits[split] = {"count": len(pack)}
+    (files / "classes.json").write_text(json.dumps(classes))
+    return {"splits": splits, "classes": classes, **findings.close(files, str(root), options.max_reject_share)}
+
+
+def read_video(root: Path, path: str, min_frames: int) -> Video:
+    """Reads a video, and decodes its first and last frames.
+
+    Args:
+        path: below the root, with or without its suffix.
+
+    Raises:
+        ValueError: it is broken, empty or too short, or holds no video.
+        FileNotFoundError: there is none.
+    """
+    whole = root / path
+    there = [whole] if whole.suffix in SUFFIXES else [whole.with_name(whole.name + suffix) for suffix in SUFFIXES]
+    found = next((file for file in there if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"no such file, as {' or '.join(SUFFIXES)}")
+    data = found.read_bytes()
+    held, height, width = probe(data)
+    if len(held) < min_frames:
+        raise ValueError(f"{len(held)} frames, fewer than min_frames, {min_frames}")
+    return Video(data, len(held), held.fps, height, width)
+
+
+def _kinetics(root: Path, fold: int) -> Listed:
+    """Rows `label,youtube_id,time_start,time_end,split`; files `<split>/[<label>/]<id>_<start>_<end>.mp4`."""
+    listed: Listed = {}
+    for split in ("train", "val"):
+        with open(root / f"{split}.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        needed = {"label", "youtube_id", "time_start", "time_end"}
+        if rows and not needed <= rows[0].keys():
+            raise ConfigError(f"{root / split}.csv has the columns {list(rows[0])}; expected {sorted(needed)}")
+        listed[split] = []
+        for row in rows:
+            name = f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}"
+            folder = f"{split}/{row['label']}"
+            place = folder if (root / folder).is_dir() else split
+            listed[split].append((f"{place}/{name}", row["label"]))
+    return listed
+
+
+def _ssv2(root: Path, fold: int) -> Listed:
+    """`labels/{train,validation}.json`, a template in square brackets being the class; files `videos/<id>.webm`."""
+    listed: Listed = {}
+    for split, name in (("train", "train"), ("val", "validation")):
+        rows = json.loads((root / f"labels/{name}.json").read_text())
+        listed[split] = [(f"videos/{row['id']}", re.sub(r"[\[\]]", "", row["template"])) for row in rows]
+    return listed
+
+
+def _ucf101(root: Path, fold: int) -> Listed:
+    """`ucfTrainTestlist/{train,test}list0<fold>.txt`: `<class>/<file>.avi` and, to train, a number."""
+    listed: Listed = {}
+    for split, name in (("train", "train"), ("val", "test")):
+        path = root / f"ucfTrainTestlist/{name}list{fold:02d}.txt"
+        if not path.is_file():
+            raise ConfigError(f"data.video.fold is {fold}, and there is no {path}; available: 1, 2, 3")
+        paths = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        listed[split] = [(f"UCF-101/{path}", path.split("/")[0]) for path in paths]
+    return listed
+
+
+def _hmdb51(root: Path, fold: int) -> Listed:
+    """`splits/<class>_test_split<fold>.txt`: `<file>.avi` and 1 to train, 2 to test, 0 for neither."""
+    lists = sorted((root / "splits").glob(f"*_test_split{fold}.txt"))
+    if not lists:
+        raise ConfigError(
+            f"data.video.fold is {fold}, and no splits/*_test_split{fold}.txt are there; available: 1, 2, 3"
+        )
+    listed: Listed = {"train": [], "val": []}
+    for path in lists:
+        name = path.name.removesuffix(f"_test_split{fold}.txt")
+        for line in path.read_text().splitlines():
+            file, _, use = line.strip().rpartition(" ")
+            if use in ("1", "2"):
+                listed["train" if use == "1" else "val"].append((f"{name}/{file.strip()}", name))
+    return listed
+
+
+# For each layout what must be there, what is expected and where it is to be had, and the reader of its lists.
+LAYOUTS: dict[str, tuple[tuple[str, ...], str, Callable[[Path, int], Listed]]] = {
+    "kinetics": (
+        ("train.csv", "val.csv", "train", "val"),
+        "Expected: train.csv and val.csv with label, youtube_id, time_start and time_end, and "
+        "train/<label>/<id>_<start>_<end>.mp4, the times with six digits. "
+        "Lists and archives: cvdfoundation/kinetics-dataset",
+        _kinetics,
+    ),
+    "ssv2": (
+        ("labels/train.json", "labels/validation.json", "videos"),
+        "Expected: labels/{train,validation}.json and videos/<id>.webm. "
+        "Something-Something V2 is to be had from Qualcomm",
+        _ssv2,
+    ),
+    "ucf101": (
+        ("ucfTrainTestlist", "UCF-101"),
+        "Expected: ucfTrainTestlist/ and UCF-101/<class>/*.avi, from the Center for Research in Computer Vision, UCF",
+        _ucf101,
+    ),
+    "hmdb51": (
+        ("splits",),
+        "Expected: splits/ and <class>/*.avi, from the Serre lab, Brown University",
+        _hmdb51,
+    ),
+}

@@ -1,0 +1,148 @@
+"""Video files read with PyAV, from memory: what is in them, and the frames that a clip needs.
+
+T frames of H by W pixels.
+"""
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file's video stream holds.
+
+    times: of its frames in the order they are shown, in units of the stream's time base.
+    keyframes: positions of those that are decoded by themselves.
+    fps: frames per second, on average where the rate varies.
+    """
+
+    times: tuple[int, ...]
+    keyframes: tuple[int, ...]
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def contents(data: bytes) -> Contents:
+    """Frames of a file, told from its packets without decoding them.
+
+    Raises:
+        ValueError: it is no video file, or holds no frames of video.
+    """
+    with _opened(data) as (container, stream):
+        return _contents(container, stream)
+
+
+def probe(data: bytes) -> tuple[Contents, int, int]:
+    """What a file holds, and height and width as it is shown; its first and last frames are decoded to be sure.
+
+    Raises:
+        ValueError: as `contents`, or the frames cannot be decoded.
+    """
+    found = contents(data)
+    frames = read_frames(data, [0, len(found) - 1], found=found)
+    return found, frames.shape[1], frames.shape[2]
+
+
+def read_frames(
+    data: bytes, indices: Sequence[int], short_side: int | None = None, found: Contents | None = None
+) -> np.ndarray:
+    """Frames by position, in the order asked for and as often; decoding starts at the keyframe before the first.
+
+    Args:
+        data: a video file's bytes.
+        indices: T positions, each in 0…frames - 1.
+        short_side: pixels to which the shorter side is scaled while decoding; None: as it is.
+        found: the file's contents, where they are known.
+
+    Returns:
+        (T, H, W, 3) uint8, RGB, turned as the file's metadata say.
+
+    Raises:
+        ValueError: the file is broken before the last of them.
+    """
+    with _opened(data) as (container, stream):
+        found = found or _contents(container, stream)
+        wanted = {found.times[index] for index in indices}
+        before = found.keyframes[max(bisect_right(found.keyframes, min(indices)) - 1, 0)] if found.keyframes else 0
+        container.seek(found.times[before], stream=stream, backward=True)
+        frames: dict[int, np.ndarray] = {}
+        try:
+            for frame in container.decode(stream):
+                if frame.pts in wanted and frame.pts not in frames:
+                    frames[frame.pts] = _pixels(frame, short_side)
+                    if len(frames) == len(wanted):
+                        break
+        except (av.FFmpegError, EOFError) as error:
+            raise ValueError(f"a frame cannot be decoded ({error})") from None
+    if missing := len(wanted) - len(frames):
+        raise ValueError(f"{missing} of {len(wanted)} frames cannot be decoded: the file is cut off or broken")
+    return np.stack([frames[found.times[index]] for index in indices])
+
+
+def write_video(path: Any, frames: np.ndarray, fps: int, **options: str) -> None:
+    """(T, H, W, 3) uint8 frames as H.264 in MP4; one thread, so that the same frames give the same bytes."""
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.options, stream.codec_context.thread_count = "yuv420p", options, 1
+        for pixels in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
+    try:
+        container = av.open(io.BytesIO(data))
+    except (av.FFmpegError, EOFError) as error:
+        raise ValueError(f"no video file ({error})" if data else "it is empty") from None
+    with container:
+        if not container.streams.video:
+            held = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise ValueError(f"no video stream; it holds {held}")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("unknown video codec")
+        stream.codec_context.thread_count = 1  # loaders work side by side; starting threads costs more than a clip
+        yield container, stream
+
+
+def _contents(container: Any, stream: Any) -> Contents:
+    packets = []
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                packets.append((packet.pts, packet.is_keyframe))
+    except (av.FFmpegError, EOFError) as error:
+        raise ValueError(f"its packets cannot be read ({error})") from None
+    if not packets:
+        raise ValueError("no frames of video")
+    packets.sort()
+    rate = stream.average_rate or stream.guessed_rate
+    span = float((packets[-1][0] - packets[0][0]) * stream.time_base)
+    fps = (len(packets) - 1) / span if span > 0 else float(rate or 0)
+    if not fps:
+        raise ValueError("no frame rate")
+    times = tuple(pts for pts, _ in packets)
+    return Contents(times, tuple(place for place, (_, key) in enumerate(packets) if key), fps)
+
+
+def _pixels(frame: Any, short_side: int | None) -> np.ndarray:
+    """One frame, scaled, in RGB and upright."""
+    short = min(frame.height, frame.width)
+    if short_side is not None and short != short_side:
+        sides = {"height": frame.height, "width": frame.width}
+        frame = frame.reformat(**{name: round(side * short_side / short) for name, side in sides.items()},
+                               interpolation="BILINEAR")  # fmt: skip
+    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
