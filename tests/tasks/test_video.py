@@ -16,7 +16,7 @@ from pipeline.tasks.clips import Clips, FrameAverage, apply_views, load_frozen, 
 from pipeline.tasks.features import pool
 
 OPTIONS = {"train_clips": 24, "val_clips": 8, "directions": 4, "image_size": 16, "num_frames": 8, "val_share": 0.25,
-           "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 0.5, "noise": 0.0, "seed": 0}  # fmt: skip
+           "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 0.5, "noise": 0, "seed": 0}  # fmt: skip
 FEW = {"duration": "2 steps", "warmup": "1 steps", "batch_size": 8, "eval_batch_size": 4, "temporal_views": 2}
 
 

@@ -14,7 +14,7 @@ from pipeline.data.video import write_video
 from tests.methods import recipe
 
 OPTIONS = {"train_clips": 24, "val_clips": 8, "directions": 8, "image_size": 16, "num_frames": 8, "val_share": 0.25,
-           "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 0.5, "noise": 0.0, "seed": 0}  # fmt: skip
+           "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 0.5, "noise": 0, "seed": 0}  # fmt: skip
 EVAL = {"image_size": 16, "resize": 16, "num_frames": 8, "sampling_rate": 1, "target_fps": 30,
         "temporal_views": 1, "spatial_crops": 1}  # fmt: skip
 
