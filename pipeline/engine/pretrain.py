@@ -1,22 +1,16 @@
 """Pretraining of one cell: data, method, optimiser and schedule from its recipe; encoder and log to its files."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine import dist
 from mmengine.device import get_device
-from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
 
 from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.data.augment import build_transform
-from pipeline.data.images import Images
-from pipeline.data.transforms import CenterCrop, denormalise
+from pipeline.data.kinds import load_kind
 from pipeline.engine.fit import connect
 from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
@@ -36,7 +30,7 @@ def pretrain(cell: Cell) -> None:
     """Train what the cell's settings say and publish it; ranks other than the first only take part."""
     connect()
     settings = cell.settings
-    kind = load_method(settings["method"])
+    method_class, kind = load_method(settings["method"]), load_kind(cell.run.data.kind)
     data = manifest.read(cell.data / "manifest.json")["data"]
     num_classes = len(data["classes"])
     num_samples = data["splits"]["train"]["count"]
@@ -52,38 +46,31 @@ def pretrain(cell: Cell) -> None:
     seed_everything(cell.seed, BEGINNING, rank=0)
     method = build_method(settings, context)
     model = Objective(method, cell.seed)
-    cost: dict[str, Any] = {"seconds": 0.0, "samples": 0, "unit": "images"}
+    cost: dict[str, Any] = {"seconds": 0.0, "samples": 0}
     more: dict[str, Any] = {}
     if "weights" in settings:
         more["weights"] = import_weights(method, settings["weights"])
-    elif kind.trains:
-        images = Images(
-            cell.data / "files",
-            "train",
-            build_transform(settings["augment"]),
-            cell.seed,
-            views=settings.get("views", 1),
-            same_class_share=settings.get("same_class_share"),
-        )
+    elif method_class.trains:
+        samples = kind.open_train(cell.data, settings, cell.seed)
         cost = train(
             model,
-            images,
+            samples,
             settings["train"],
             work=cell.work,
             files=cell.files,
             seed=cell.seed,
             teacher=cell.teacher,
-            hooks=[SnapshotHook(kind.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
+            hooks=[SnapshotHook(method_class.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
         )
     # Weights that are read came without a teacher, and a step may need one.
-    shows = kind.trains and ("weights" not in settings or kind.pictures is not Method.pictures)
+    shows = method_class.trains and ("weights" not in settings or method_class.pictures is not Method.pictures)
     shown = _draw(cell, model, "pictures") if shows else None
     if not dist.is_main_process():
         return
     method.cpu().eval()
     save_encoder(method.exported(), cell.files / "encoder.safetensors")
     save_method(method, cell.files / "method.safetensors")
-    pictures = [{"path": "files/pictures.png", "caption": f"{shown}; validation images"}] if shown else []
+    pictures = [{"path": "files/pictures.png", "caption": f"{shown}; from the validation split"}] if shown else []
     for path in sorted(cell.files.glob("snapshot-*.png")):
         step = int(path.stem.split("-")[1])
         pictures.append({"path": f"files/{path.name}", "caption": f"step {step} of {num_steps}: {shown}"})
@@ -98,35 +85,19 @@ def save_method(method: Method, path: Path) -> None:
 
 @torch.no_grad()
 def _draw(cell: Cell, model: Objective, name: str) -> str | None:
-    """Save what the method makes of the first images of each class of the validation split, and say what is shown.
+    """Save what the method makes of the first samples of each class of the validation split, and say what is shown.
 
     All ranks call it, for a step may take collectives; the first one saves.
     """
-    size = cell.settings["augment"]["image_size"]
-    views, share = cell.settings.get("views", 1), cell.settings.get("same_class_share")
-    images = Images(
-        cell.data / "files", "val", CenterCrop(size, size), cell.seed, views=views, same_class_share=share
-    )  # fmt: skip
-    firsts = [int((images.labels == label).nonzero()[0, 0]) for label in images.labels.unique()[:PICTURES]]
+    kind = load_kind(cell.run.data.kind)
     device, training = get_device(), model.training
     model.to(device).eval()
-    batch = {key: value.to(device) for key, value in images.__getitems__([(0, index) for index in firsts]).items()}
-    rows = model.method.pictures(model.step(**batch), batch["images"])
+    shown = kind.first_of_each(cell.data, cell.settings, cell.seed, PICTURES)
+    batch = {key: value.to(device) for key, value in shown.items()}
+    rows = model.method.pictures(model.step(**batch), batch[kind.KEY])
     model.train(training)
     if not rows:
         return None
     if dist.is_main_process():
-        montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+        kind.montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
     return f"{' / '.join(rows)}, from top to bottom"
-
-
-def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4) -> Image.Image:
-    """Rows of (B, 3, H, W) normalised images as one picture; small ones are enlarged without smoothing."""
-    scale = -(-least // next(iter(rows.values())).shape[2])
-    lines = []
-    for images in rows.values():
-        pixels = (denormalise(images).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-        tiles = [np.pad(tile, ((gap, gap), (gap, gap), (0, 0)), constant_values=255) for tile in pixels]
-        lines.append(np.concatenate(tiles, axis=1))
-    return Image.fromarray(np.concatenate(lines, axis=0))

@@ -53,21 +53,22 @@ class Supervised(Method):
         ) if mixing else None  # fmt: skip
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
-        return {"images": batch["images"], "labels": batch["labels"]}
+        return {"samples": batch[self.encoder.takes], "labels": batch["labels"]}
 
-    def forward(self, images: Tensor, labels: Tensor) -> Step:
+    def forward(self, samples: Tensor, labels: Tensor) -> Step:
         """One training step.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            samples: (B, 3, H, W), or (B, 3, T, H, W) of clips, whose frames are mixed alike; normalised.
             labels: (B,), class indices.
 
         Returns:
             loss (); nothing is hidden.
         """
         if self.mix is not None:
-            images, labels = self.mix(images.clone(), labels)  # labels become (B, C) distributions
-        logits = self.head(self.encoder.forward_features(images)[:, 0]).float()
+            mixed, labels = self.mix(samples.flatten(1, -3).clone(), labels)  # labels become (B, C) distributions
+            samples = mixed.view_as(samples)
+        logits = self.head(self.encoder.forward_features(samples)[:, 0]).float()
         smoothing = self.options.label_smoothing if self.mix is None else 0.0  # mixing has smoothed them already
         return Step(cross_entropy(logits, labels, label_smoothing=smoothing))
 

@@ -29,7 +29,8 @@ def build_encoder(
         num_frames: of a clip, where the encoder takes clips; None for those of `config/models/`.
 
     Returns:
-        timm's module, with `model_name` and `image_size` (height, width); `forward_features` gives (B, 1 + L, D)
+        timm's module, with `model_name`, `image_size` (height, width) and `takes`, the kind of sample it is given;
+        `forward_features` gives (B, 1 + L, D)
         tokens, or (B, D, h, w) maps where it is convolutional, and `embed_dim` is D.
 
     Raises:
@@ -49,6 +50,7 @@ def build_encoder(
     except ValueError as error:
         raise ConfigError(f"{model} cannot be built: {error}") from None
     encoder.model_name, encoder.image_size = model, (height, width)
+    encoder.takes = family(size["family"]).takes[0]
     return encoder
 
 

@@ -6,16 +6,19 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline.config import PROTOCOLS, RECIPES, ConfigError, Run, _recipe, available_methods
+from pipeline.config import PROTOCOLS, RECIPES, ConfigError, available_methods
+from pipeline.config.heads import RECIPE_HEAD
+from pipeline.config.sections import section
 from pipeline.data.augment import build_transform
 from pipeline.data.transforms import AutoAugmented, _operations, posterize
 from tests.real import ROOT
 
 
 def models_of(name, scale):
-    section = yaml.safe_load((ROOT / RECIPES / f"{name}.yaml").read_text())[scale]
-    of_images = "train" in section and section["data"] == "images"
-    return [section["model"], *section.get("by_model", {})] if of_images else []
+    raw = yaml.safe_load((ROOT / RECIPES / f"{name}.yaml").read_text())
+    numbers = raw[scale]
+    of_images = "train" in numbers and raw["kind"] == "images"
+    return [numbers["model"], *numbers.get("by_model", {})] if of_images else []
 
 
 @pytest.mark.parametrize(
@@ -29,9 +32,8 @@ def models_of(name, scale):
 )
 def test_augmentations_of_recipes_can_be_built(name, scale, model, monkeypatch):
     monkeypatch.chdir(ROOT)
-    run = Run(name=name, method=name, seeds=(0,), changes={"model": model}, teacher=None, weights=None, cluster={})
-    section = _recipe(run, scale)["augment"]
-    assert build_transform(section).image_size == section["image_size"]
+    augment = section(RECIPES / f"{name}.yaml", RECIPE_HEAD, scale, {"model": model}, "here")["augment"]
+    assert build_transform(augment).image_size == augment["image_size"]
 
 
 def test_mistakes_are_told():

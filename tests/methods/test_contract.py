@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.config import available_methods
+from pipeline.config import available_methods, recipe_head
+from pipeline.data.kinds import load_kind
 from pipeline.engine.objective import Objective
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
@@ -11,10 +12,21 @@ from tests.methods import recipe
 from tests.methods.conftest import build
 
 
-@pytest.fixture(params=[name for name in available_methods() if load_method(name).trains])
+def class_of(name):
+    """The method of a recipe."""
+    return load_method(recipe(name)["method"])
+
+
+@pytest.fixture(params=[name for name in available_methods() if class_of(name).trains])
 def trained(request):
-    """The name of a method that trains, unlike the `random` baseline."""
+    """The name of a recipe that trains, unlike the `random` baseline."""
     return request.param
+
+
+@pytest.fixture
+def batch(trained):
+    """A batch of the method's kind of sample."""
+    return load_kind(recipe_head(trained).kind).example(recipe(trained), 8)
 
 
 @pytest.fixture
@@ -24,7 +36,7 @@ def objective(trained):
 
 def shown(objective, batch):
     """What of a batch the method's encoder takes."""
-    return batch["video" if hasattr(objective.method.encoder, "num_frames") else "images"]
+    return batch[objective.method.encoder.takes]
 
 
 def gradients(objective, batch):
@@ -36,7 +48,7 @@ def gradients(objective, batch):
 
 @pytest.mark.parametrize("name", available_methods())
 def test_the_module_defines_one_method_and_says_what_it_is(name):
-    kind = load_method(name)
+    kind = class_of(name)
     module = __import__(kind.__module__, fromlist=["_"])
     assert issubclass(kind, Method) and kind is not Method
     assert module.__doc__ and len(module.__doc__.splitlines()[0]) < 120
@@ -44,7 +56,7 @@ def test_the_module_defines_one_method_and_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", available_methods())
 def test_options_are_exactly_the_recipe_s(name):
-    fields = set(load_method(name).Options.__dataclass_fields__)
+    fields = set(class_of(name).Options.__dataclass_fields__)
     for scale in ("demo", "paper"):
         assert set(recipe(name, scale)["options"]) == fields
 

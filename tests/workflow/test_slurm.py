@@ -101,14 +101,16 @@ def test_the_study_runs_as_jobs(clone, cluster, snakemake):
 
     seen = jobs(cluster)
     assert {state for state, *_ in seen.values()} == {"COMPLETED"}
-    expected = Counter(stage for stage, _, _ in study.cells()) + Counter(prepare=len(study.data))
+    stages = Counter("pretrain" if stage == "pretrain" else "evaluate" for stage, _, _ in study.cells())
+    expected = stages + Counter(prepare=len(study.data))
     submitted = Counter(re.match(r"rule_(\w+?)_wildcards", comment)[1] for *_, comment in seen.values())
     assert submitted == expected
 
     # GPUs were asked of Slurm as the study says, and one pretraining spanned both nodes.
     for stage, run, seed in study.cells():
         asked = study.request(stage, run)
-        comment = f"rule_{stage}_wildcards_{run}_{seed}"
+        rule = "pretrain_wildcards" if stage == "pretrain" else f"evaluate_wildcards_{stage}"
+        comment = f"rule_{rule}_{run}_{seed}"
         _, nodes, resources, _ = next(job for job in seen.values() if job[3] == comment)
         assert int(nodes) == asked.nodes, comment
         assert (f"gpu:{asked.gpus}" in resources) == (asked.gpus > 0), comment

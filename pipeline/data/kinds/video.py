@@ -23,6 +23,7 @@ from pipeline.data.packed import Packed
 from pipeline.data.transforms import MEAN, STD, RandomCrop, denormalise
 from pipeline.data.video import read_frames
 
+KEY = "video"  # of a batch: what an encoder is given, (B, 3, T, H, W)
 START = 5  # the stream of draws that begins a clip, beside those of `pipeline.data.draws`
 IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
 
@@ -186,6 +187,15 @@ def clip_frames(length: int, fps: float, sampling: Mapping[str, Any], share: flo
 def open_train(folder: Path, settings: Mapping[str, Any], seed: int) -> TrainClips:
     """The training split as a recipe sees it: its `augment`, and `repeats` clips of each item, one if not said."""
     return TrainClips(folder, settings["augment"], settings.get("repeats", 1), seed)
+
+
+def first_of_each(folder: Path, settings: Mapping[str, Any], seed: int, num: int) -> dict[str, Tensor]:
+    """A batch of the middle of the first validation video of each class, of `num` classes at most."""
+    augment = settings["augment"]
+    size = augment["image_size"]
+    clips = EvalClips(folder, "val", {**augment, "resize": size, "temporal_views": 1, "spatial_crops": 1})
+    firsts = [int((clips.labels == label).nonzero()[0, 0]) for label in clips.labels.unique()[:num]]
+    return clips.__getitems__([(0, index) for index in firsts])
 
 
 def open_eval(folder: Path, split: str, settings: Mapping[str, Any]) -> EvalClips:

@@ -127,7 +127,7 @@ def test_unusable_videos_are_rejected_by_name(tmp_path):
     assert "no video file" in reasons["c"] and "no such file" in reasons["d"]
     with pytest.raises(ConfigError, match=r"3 of 5 files .* max_reject_share 0\.5"):
         kinetics.prepare(options(root), tmp_path, tmp_path / "files")
-    with pytest.raises(ConfigError, match=r"data.video.layout is 'k400'; available: \['hmdb51', 'kinetics'"):
+    with pytest.raises(ConfigError, match=r"layout is 'k400'; available: \['hmdb51', 'kinetics'"):
         kinetics.prepare(options(root, layout="k400"), tmp_path, tmp_path / "files")
 
 

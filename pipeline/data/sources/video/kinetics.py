@@ -16,11 +16,11 @@ import numpy as np
 
 from pipeline.config import ConfigError
 from pipeline.data.inspection import Findings, look_at
-from pipeline.data.official import check_counts, check_root
-from pipeline.data.packed import PackWriter
+from pipeline.data.official import check_counts, check_root, journal_of
+from pipeline.data.packed import Packed, PackWriter
 from pipeline.data.video import probe
 
-KEY = "data.video.root"
+KEY = "root"
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 Listed = dict[str, list[tuple[str, str]]]  # split -> (path without or with suffix, name of class)
@@ -68,7 +68,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
         ConfigError: the root, its layout, its counts or too many of its files are not as they should be.
     """
     if options.layout not in LAYOUTS:
-        raise ConfigError(f"data.video.layout is {options.layout!r}; available: {sorted(LAYOUTS)}")
+        raise ConfigError(f"layout is {options.layout!r}; available: {sorted(LAYOUTS)}")
     needed, expected, read = LAYOUTS[options.layout]
     root = check_root(options.root, KEY, expected, needed)
     listed = read(root, options.fold)
@@ -80,7 +80,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     check_counts(KEY, root, options.expect, {**{s: len(v) for s, v in listed.items()}, "classes": len(classes)})
     findings, splits = Findings(), {}
     for split, videos in listed.items():
-        frames, fps = [], []
+        known: dict[str, tuple[int, float]] = {}  # frames, and how many of them a second has
         with PackWriter(files, split, options.shard_mib * 2**20) as pack:
             for (path, name), video in look_at(
                 videos,
@@ -90,11 +90,17 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
                 findings=findings,
                 num_workers=options.num_workers,
                 what=f"packing {split}",
+                packs=(pack,),
+                journal=journal_of(work, split),
             ):
                 pack.add(path, video.data, label=labels[name], height=video.height, width=video.width)
-                frames.append(video.frames)
-                fps.append(video.fps)
-        np.savez(files / f"{split}.videos.npz", frames=np.array(frames, np.int64), fps=np.array(fps, np.float64))
+                known[path] = video.frames, video.fps
+        for path in (keys := Packed(files, split).keys):
+            if path not in known:  # packed by an attempt that was cut off
+                video = read_video(root, path, options.min_frames)
+                known[path] = video.frames, video.fps
+        frames, fps = np.array([known[path] for path in keys], np.float64).reshape(-1, 2).T
+        np.savez(files / f"{split}.videos.npz", frames=frames.astype(np.int64), fps=fps)
         splits[split] = {"count": len(pack)}
     (files / "classes.json").write_text(json.dumps(classes))
     return {"splits": splits, "classes": classes, **findings.close(files, str(root), options.max_reject_share)}
@@ -155,7 +161,7 @@ def _ucf101(root: Path, fold: int) -> Listed:
     for split, name in (("train", "train"), ("val", "test")):
         path = root / f"ucfTrainTestlist/{name}list{fold:02d}.txt"
         if not path.is_file():
-            raise ConfigError(f"data.video.fold is {fold}, and there is no {path}; available: 1, 2, 3")
+            raise ConfigError(f"fold is {fold}, and there is no {path}; available: 1, 2, 3")
         paths = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
         listed[split] = [(f"UCF-101/{path}", path.split("/")[0]) for path in paths]
     return listed
@@ -165,9 +171,7 @@ def _hmdb51(root: Path, fold: int) -> Listed:
     """`splits/<class>_test_split<fold>.txt`: `<file>.avi` and 1 to train, 2 to test, 0 for neither."""
     lists = sorted((root / "splits").glob(f"*_test_split{fold}.txt"))
     if not lists:
-        raise ConfigError(
-            f"data.video.fold is {fold}, and no splits/*_test_split{fold}.txt are there; available: 1, 2, 3"
-        )
+        raise ConfigError(f"fold is {fold}, and no splits/*_test_split{fold}.txt are there; available: 1, 2, 3")
     listed: Listed = {"train": [], "val": []}
     for path in lists:
         name = path.name.removesuffix(f"_test_split{fold}.txt")
