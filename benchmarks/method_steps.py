@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.config import available_methods, load_study
+from pipeline.config import load_study
+from pipeline.data.kinds import load_kind
 from pipeline.engine.objective import Objective
 from pipeline.engine.optim import build_optimizer
 from pipeline.engine.runner import Precision
@@ -38,7 +39,7 @@ class Fresh:
 
 
 class Steps:
-    """One method's training steps on made-up images."""
+    """One method's training steps on made-up samples."""
 
     def __init__(self, name: str, batch: int) -> None:
         study = load_study("config/paper.yaml")
@@ -53,12 +54,7 @@ class Steps:
         self.model.train()
         self.run, self.encoder = run.name, settings["model"]
         self.wrapper = Precision(build_optimizer(self.model, 1e-5, settings["train"]), 1, "float32")
-        images = torch.randn(3, batch, 3, 224, 224)
-        self.data: dict[str, Any] = dict(zip(("images", "view", "partner"), images, strict=True)) | {
-            "labels": torch.zeros(batch, dtype=torch.int64),
-            "epoch": torch.zeros(batch, dtype=torch.int64),
-            "index": torch.arange(batch),
-        }
+        self.data: dict[str, Any] = load_kind(run.data.kind).example(settings, batch)
 
     def seconds(self) -> float:
         started = time.perf_counter()
@@ -75,7 +71,9 @@ class Steps:
 
 
 def main() -> None:
-    trained = [name for name in available_methods() if load_method(name).trains and name not in ("mae", "supervised")]
+    runs = load_study("config/paper.yaml").runs.values()
+    methods = dict.fromkeys(run.method for run in runs if load_method(run.head.method or run.method).trains)
+    trained = [name for name in methods if name not in ("mae", "supervised")]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.method_steps",
         description=__doc__,

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from pipeline.config import ConfigError
-from pipeline.engine.optim import LARS
+from pipeline.engine.optim import LARS, build_optimizer
+from pipeline.engine.schedules import build_schedule
 from pipeline.nn.encoders import build_encoder
-from pipeline.tasks.linear_probe import LinearProbe, Part, build_optimizer, build_schedule, hold_out
+from pipeline.tasks.linear_probe import LinearProbe, Part, hold_out
 
 
 @pytest.fixture
@@ -60,26 +60,18 @@ def test_a_part_keeps_the_draws_of_the_whole():
     assert part.__getitems__([(5, 0), (5, 1)]) == [(5, 3), (5, 7)]
 
 
-SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 0.001}
-
-
-def test_the_optimiser_is_the_protocol_s(probe):
+def test_a_probe_of_sgd_has_a_rate_for_each_head_and_falls_at_milestones(probe):
+    """MoCo's: one settings section says optimiser, rates and schedule."""
     rates = [30.0, 3.0, 0.3]
+    settings = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "layer_decay": None}
     for name, kind in (("sgd", torch.optim.SGD), ("lars", LARS)):
-        optimizer = build_optimizer(probe, rates, {**SGD, "optimizer": name})
-        assert type(optimizer) is kind and [group["lr"] for group in optimizer.param_groups] == rates
-        assert optimizer.defaults["momentum"] == 0.9
+        section = settings | {"optimizer": name, "trust_coefficient": 0.001}
+        optimizer = build_optimizer(probe, rates, section, parts=list(probe.heads))
+        assert type(optimizer) is kind and {group["lr"] for group in optimizer.param_groups} == set(rates)
         listed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
         assert sorted(listed) == sorted(map(id, probe.heads.parameters()))
-    with pytest.raises(ConfigError, match=r"optimizer is 'adam'; available: \['lars', 'sgd'\]"):
-        build_optimizer(probe, rates, {**SGD, "optimizer": "adam"})
-
-
-def test_the_rate_falls_at_milestones_or_along_a_cosine():
-    falls = build_schedule(100, 0, [0.6, 0.8])
+    falls = build_schedule({"schedule": "multistep", "milestones": [0.6, 0.8], "gamma": 0.1}, 100, 0, 30.0)
     assert [falls(step) for step in (0, 59, 60, 79, 80, 99)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    cosine = build_schedule(100, 10, [])
-    assert [cosine(step) for step in (0, 10, 55, 100)] == pytest.approx([0, 1, 0.5, 0])
 
 
 def test_features_may_be_left_as_they_are():
