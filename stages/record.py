@@ -27,17 +27,20 @@ def main() -> None:
         count = record(plan.dvc_path(study))
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    if count is None:
+        return print("not recorded: this folder is under no version control that DVC knows (`git init`, `dvc init`)")
     print(f"{plan.dvc_path(study).with_suffix('.lock')} records {count} stages; `git add` it and `dvc push` share them")
 
 
-def record(path: Path) -> int:
-    """Commit the stages of a dvc.yaml that are whole; returns their number.
+def record(path: Path) -> int | None:
+    """Commit the stages of a dvc.yaml that are whole; returns their number, or None where DVC versions nothing.
 
     Raises:
         ConfigError: DVC could not.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     try:
         with Repo() as repo, repo.lock:
@@ -52,6 +55,8 @@ def record(path: Path) -> int:
                 stage.commit()
             if whole:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
                 whole[0].dvcfile.dump_stages(whole, update_pipeline=False)
+    except (NotDvcRepoError, SCMError):
+        return None  # as in an unpacked release: the study is done all the same
     except DvcException as error:
         raise ConfigError(f"DVC could not record the outputs ({error}); `dvc commit -f` tries again") from error
     return len(whole)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def write(folder: Path, changes: dict[str, Any] | None = None) -> Path:
     """Lay out the project and return its study: the smoke study, its MAE changed by `changes`."""
     (folder / "config").mkdir(parents=True)
-    for name in ("recipes", "tasks", "models.yaml"):
+    for name in ("recipes", "tasks", "models"):
         (folder / "config" / name).symlink_to(ROOT / "config" / name)
     study = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
     study["runs"]["mae"]["set"] |= changes or {}

@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     """A project in which MAE was trained without interruption."""
     folder = tmp_path_factory.mktemp("whole")
     write(folder, CHANGES)
-    run(folder, "prepare", "--data", "images")
+    run(folder, "prepare", "--data", "smoke-digits")
     run(folder, *MAE)
     return folder
 

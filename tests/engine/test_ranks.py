@@ -23,8 +23,8 @@ def folders(tmp_path_factory):
         write(root / name)
         if name != "one-1":
             (root / name / "data").symlink_to(root / "one-1/data")
-    for role in ("images", "detection", "segmentation"):
-        run(root / "one-1", "prepare", "--data", role)
+    for name in ("digits", "scenes-coco", "scenes-ade20k", "moving-digits"):
+        run(root / "one-1", "prepare", "--data", f"smoke-{name}")
     for name in ("one-1", "one-2"):
         with contextlib.chdir(root / name):
             train_all(int(name[-1]))

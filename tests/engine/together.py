@@ -27,6 +27,7 @@ EQUAL: dict[str, dict[str, Any]] = {
     "dbot": {"method": "dbot", "teacher": "mae"},
     "maskdistill": {"method": "maskdistill", "teacher": "mae"},
     "imae": {"method": "imae", "teacher": "mae", "set": {"options.mix_weight": 0.3}},
+    "mae-st": {"method": "mae_st"},
     "moco": {"method": "mixmask", "set": {"model": "vit_micro", "options.fill": "none", "options.queue_size": 32}},
 }
 # Each with what makes it depend on how a batch is shared out.
