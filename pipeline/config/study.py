@@ -25,7 +25,7 @@ from pipeline.config.heads import (
     protocol_head,
     recipe_head,
 )
-from pipeline.config.models import family_of, models
+from pipeline.config.models import Family, family_of, models
 from pipeline.config.requests import Request, parse_requests
 from pipeline.config.sections import section
 from pipeline.config.sets import DataSet, choose_set, parse_set
@@ -190,9 +190,12 @@ def load_study(path: str | Path) -> Study:
     if not isinstance(raw["scale"], str):
         raise ConfigError(f"scale is {raw['scale']!r}; expected the name of a section of the recipes, such as 'demo'")
     stages = list(dict.fromkeys(["pretrain", *map(str, tasks), *map(str, available_tasks())]))
-    runs = {name: _run(name, entry, seeds, data, stages) for name, entry in mapping(raw["runs"], "runs").items()}
+    methods = available_methods()
+    runs = {
+        name: _run(name, entry, seeds, data, stages, methods) for name, entry in mapping(raw["runs"], "runs").items()
+    }
     _check_teachers(runs, path)
-    takes = {name: _model(run, raw["scale"]) for name, run in runs.items()}
+    encoders = {name: _encoder(run, raw["scale"]) for name, run in runs.items()}
     study = Study(
         path=path,
         name=path.stem,
@@ -200,7 +203,9 @@ def load_study(path: str | Path) -> Study:
         seeds=seeds,
         data=MappingProxyType(data),
         runs=MappingProxyType(runs),
-        tasks=MappingProxyType({name: _task(name, entry, runs, takes, seeds, data) for name, entry in tasks.items()}),
+        tasks=MappingProxyType(
+            {name: _task(name, entry, runs, encoders, seeds, data) for name, entry in tasks.items()}
+        ),
         cluster=parse_requests(raw.get("cluster"), ["prepare", *stages], "cluster"),
     )
     for stage, run, _ in study.cells():
@@ -208,13 +213,20 @@ def load_study(path: str | Path) -> Study:
     return study
 
 
-def _run(name: Any, entry: Any, seeds: tuple[int, ...], data: Mapping[str, DataSet], stages: list[str]) -> Run:
+def _run(
+    name: Any,
+    entry: Any,
+    seeds: tuple[int, ...],
+    data: Mapping[str, DataSet],
+    stages: list[str],
+    methods: list[str],
+) -> Run:
     where = f"runs.{check_name(name, 'a run')}"
     entry = mapping(entry, where)
     check_keys(entry, where, required=("method",), optional=("data", "set", "seeds", "teacher", "weights", "cluster"))
-    method, known = entry["method"], available_methods()
-    if method not in known:
-        raise ConfigError(f"{where}.method is {method!r}; available methods: {known}{nearest(method, known)}")
+    method = entry["method"]
+    if method not in methods:
+        raise ConfigError(f"{where}.method is {method!r}; available methods: {methods}{nearest(method, methods)}")
     weights = entry.get("weights")
     if weights is not None and not isinstance(weights, str):
         raise ConfigError(f"{where}.weights is {weights!r}; expected the path of a file, such as 'weights/mae.pth'")
@@ -239,7 +251,7 @@ def _task(
     name: Any,
     entry: Any,
     runs: Mapping[str, Run],
-    takes: Mapping[str, str],
+    encoders: Mapping[str, tuple[str, str, Family]],
     seeds: tuple[int, ...],
     data: Mapping[str, DataSet],
 ) -> Task:
@@ -257,7 +269,7 @@ def _task(
     if not set(own) <= set(seeds):
         raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds that are pretrained: {list(seeds)}")
     head = protocol_head(protocol)
-    reasons = {run: _why_not(protocol, head, takes[run]) for run in runs}
+    reasons = {run: _why_not(protocol, head, *encoders[run]) for run in runs}
     fitting = [run for run, reason in reasons.items() if reason is None]
     chosen = entry.get("runs", fitting)
     if not isinstance(chosen, list) or not chosen:
@@ -283,9 +295,8 @@ def _task(
     )
 
 
-def _why_not(protocol: str, head: ProtocolHead, model: str) -> str | None:
+def _why_not(protocol: str, head: ProtocolHead, model: str, name: str, family: Family) -> str | None:
     """Why a task cannot measure a run's encoder, or None where it can."""
-    name, family = family_of(model, "runs")
     wanted = head.takes or head.kind  # as Task.track
     if wanted not in family.takes:
         takes = " or ".join(family.takes)
@@ -353,17 +364,17 @@ def _recipe(run: Run, scale: str) -> dict[str, Any]:
     return {"version": run.head.version, "method": method, "data": run.data.name, **settings}
 
 
-def _model(run: Run, scale: str) -> str:
-    """The model of a run, which its method can train."""
+def _encoder(run: Run, scale: str) -> tuple[str, str, Family]:
+    """The model of a run, which its method can train, and its family."""
     model = _recipe(run, scale)["model"]
-    name, _ = family_of(model, f"runs.{run.name}")
+    name, family = family_of(model, f"runs.{run.name}")
     if name not in run.head.encoders:
         fitting = [other for other, size in models().items() if size["family"] in run.head.encoders]
         raise ConfigError(
             f"runs.{run.name}: model is {model!r}, of family {name!r}; "
             f"{run.method} trains {' or '.join(run.head.encoders)}: {fitting}"
         )
-    return model
+    return model, name, family
 
 
 def _protocol(task: Task, scale: str, model: str) -> dict[str, Any]:
