@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.config import Run
-from pipeline.graph import Node
+from pipeline.graph import Graph, Node
 
 
 class Cell:
@@ -52,6 +52,14 @@ class Cell:
         """The encoder of the run this pretraining learns from, if any."""
         folder = self.node.inputs.get("teacher")
         return folder and folder / "files" / "encoder.safetensors"
+
+    @property
+    def encoder_teacher(self) -> Path | None:
+        """The encoder of the run that the measured one learned from, if any."""
+        if self.run.teacher is None:
+            return None
+        folder = Graph(self.study).node("pretrain", self.run.teacher, self.seed).folder
+        return folder / "files" / "encoder.safetensors"
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:

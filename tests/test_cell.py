@@ -27,6 +27,8 @@ def test_what_a_cell_reads_and_where_it_publishes(project):
     assert cell_of(study, "pretrain", "mae-r50", 1).teacher is None
     detect = cell_of(study, "detect", "mae", 0)
     assert (detect.folder, detect.data) == (Path("results/small/detect/mae-0"), Path("data/scenes"))
+    learned = Path("results/small/pretrain/random-0/files/encoder.safetensors")
+    assert detect.encoder_teacher == learned and cell_of(study, "knn", "random", 0).encoder_teacher is None
     assert detect.encoder == Path("results/small/pretrain/mae-0/files/encoder.safetensors")
     assert detect.node.command == "python -m stages.evaluate --study config/small.yaml --task detect --run mae --seed 0"
     assert detect.settings == study.settings("detect", "mae") and detect.teacher is None

@@ -27,7 +27,7 @@ ALLOWED = {
     "nn": {"masking", "config"},
     "methods": {"masking", "nn", "config"},
     "engine": {"methods", "masking", "nn", "data", "cell", "lock", *CORE},
-    "tasks": {"statistics", "engine", "graph", "methods", "masking", "nn", "data", "cell", *CORE},
+    "tasks": {"statistics", "engine", "methods", "masking", "nn", "data", "cell", *CORE},
     "report": {"statistics", "cell", "graph", *CORE},
     "stages": {"report", "tasks", "engine", "data", "cell", "graph", "plan", "lock", *CORE},
 }

@@ -32,7 +32,6 @@ from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
 from pipeline.engine.teachers import PublishedRun
-from pipeline.graph import Graph
 from pipeline.masking.uniform import keep, uniform_mask
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
@@ -249,10 +248,9 @@ def trained_branches(cell: Cell, image_size: int, num_classes: int) -> Branches 
     Raises:
         ConfigError: what was published does not fit the method.
     """
-    if cell.run.teacher is None:
+    if cell.encoder_teacher is None:
         return None
-    files = Graph(cell.study).node("pretrain", cell.run.teacher, cell.seed).folder / "files"
-    teacher = PublishedRun(files / "encoder.safetensors", num_classes)
+    teacher = PublishedRun(cell.encoder_teacher, num_classes)
     run = PublishedRun(cell.encoder, num_classes, teacher)
     if load_method(run.settings["method"]).separation is Method.separation:
         return None

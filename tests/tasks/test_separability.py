@@ -149,9 +149,7 @@ def runs(tmp_path):
         publish(tmp_path / f"{name}-0", work, {"stage": "pretrain", "settings": recipe(kind)})
         return SimpleNamespace(
             encoder=tmp_path / f"{name}-0/files/encoder.safetensors",
-            run=SimpleNamespace(teacher=teacher, method=kind),
-            study=SimpleNamespace(folder=lambda stage, run, seed: tmp_path / f"{run}-{seed}"),
-            seed=0,
+            encoder_teacher=teacher and tmp_path / f"{teacher}-0/files/encoder.safetensors",
         )
 
     return published
