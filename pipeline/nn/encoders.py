@@ -30,8 +30,8 @@ def build_encoder(
 
     Returns:
         timm's module, with `model_name`, `image_size` (height, width) and `takes`, the kind of sample it is given;
-        `forward_features` gives (B, 1 + L, D)
-        tokens, or (B, D, h, w) maps where it is convolutional, and `embed_dim` is D.
+        `forward_features` gives (B, 1 + L, D) tokens, or (B, D, h, w) maps where it is convolutional, and
+        `embed_dim` is D.
 
     Raises:
         ConfigError: for a name that is not there or a size that patches do not tile.
