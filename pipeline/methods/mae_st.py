@@ -66,10 +66,14 @@ class MAEST(Method):
         super().__init__(encoder, options, context)
         tubelets = encoder.patch_embed
         self.grid = (tubelets.num_steps, *tubelets.grid_size)
-        self.frames = target_frames(options.target_frames, encoder.num_frames, tubelets.tubelet)
+        # Buffers, since what is made of Python's numbers in a step is copied to the device in each of them.
+        frames = target_frames(options.target_frames, encoder.num_frames, tubelets.tubelet)
+        self.register_buffer("frames", torch.tensor(frames), persistent=False)
+        for name, value in zip(("factor", "offset"), _statistics(), strict=True):
+            self.register_buffer(name, value, persistent=False)
         spacetime_mask(torch.rand(1, num_draws(options.mask_kind, self.grid)), options.mask_kind, self.grid,
                        options.mask_ratio)  # fmt: skip  # refuses an impossible ratio early
-        painted = len(self.frames) // tubelets.num_steps
+        painted = len(frames) // tubelets.num_steps
         self.decoder = SpaceTimeDecoder(encoder, options, out=painted * 3 * tubelets.patch_size[0] ** 2)
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
@@ -96,7 +100,7 @@ class MAEST(Method):
 
     def target(self, video: Tensor) -> Tensor:
         """What the hidden tubelets are to become: (B, 3, T, H, W) -> (B, L, P), by frame, row, column and channel."""
-        pixels = self._pixels(_to_authors(video.float()))
+        pixels = self._pixels(video.float() * self.factor + self.offset)
         if not self.options.norm_pixels:
             return pixels
         variance, mean = torch.var_mean(pixels, dim=2, keepdim=True)  # unbiased: divided by P - 1
@@ -126,7 +130,7 @@ class MAEST(Method):
         Returns:
             (B, 3, frames, H, W) each.
         """
-        pixels = self._pixels(_to_authors(images.float()))
+        pixels = self._pixels(images.float() * self.factor + self.offset)
         painted, hidden = step.prediction.float(), step.mask[..., None]
         if self.options.norm_pixels:  # bring each patch back to its own mean and contrast
             variance, mean = torch.var_mean(pixels, dim=2, keepdim=True)
@@ -136,7 +140,7 @@ class MAEST(Method):
         return {
             "input": shown,
             "masked": shown.masked_fill(everywhere, 0.0),
-            "reconstruction": torch.where(everywhere, _to_imagenet(self._frames(painted)), shown),
+            "reconstruction": torch.where(everywhere, (self._frames(painted) - self.offset) / self.factor, shown),
         }
 
     @classmethod
@@ -233,25 +237,15 @@ def target_frames(rule: str, num_frames: int, tubelet: int) -> list[int]:
     return list(range(0, num_frames, tubelet if rule == "every" else 1))
 
 
-def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics() -> tuple[Tensor, Tensor]:
     """Factor and offset, (3, 1, 1, 1) each, from pixels normalised as everywhere here to the authors'."""
-    mean, deviation = (torch.tensor(values, device=like.device).view(3, 1, 1, 1) for values in IMAGENET)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1, 1) for values in IMAGENET)
     return deviation / DEVIATION, (mean - MEAN) / DEVIATION
-
-
-def _to_authors(video: Tensor) -> Tensor:
-    factor, offset = _statistics(video)
-    return video * factor + offset
-
-
-def _to_imagenet(video: Tensor) -> Tensor:
-    factor, offset = _statistics(video)
-    return (video - offset) / factor
 
 
 def _folded(kernel: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """The kernel for our pixels from one for the authors', which is linear: (D, 3, u, p, p) and (D,)."""
-    factor, offset = _statistics(kernel)
+    factor, offset = _statistics()
     return kernel * factor, bias + (kernel * offset).sum(dim=(1, 2, 3, 4))
 
 
