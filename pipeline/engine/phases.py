@@ -58,21 +58,30 @@ def run_phases(
             phase = phases.send(result)
         except StopIteration:
             break
-        if number == len(done):
-            for name, parameter in method.named_parameters():
-                parameter.requires_grad_(trainable[name])
-            method.to(get_device())
-            own = folder / str(number) if phase.name else work
-            key = int(bits(seed, 0, number, PHASE)) & (2**31 - 1) if number else seed
-            done.append(_run(phase, train, work=own, seed=key, steps_before=steps))
-            if phase.name:
-                _save(folder, done, method)
-                done, state = _load(folder)
-        elif done[number]["name"] != phase.name:
+        if number < len(done) and done[number]["name"] != phase.name:
             raise PhaseError(
                 f"phase {number + 1} is {phase.name!r}, and {done[number]['name']!r} was trained in its place in "
                 f"{folder}: by other code; delete that folder to train from the start"
             )
+        if number >= len(done) - 1:  # the newest that is over begins too: who follows may need what that sets
+            for name, parameter in method.named_parameters():
+                parameter.requires_grad_(trainable[name])
+            method.to(get_device())
+            key = int(bits(seed, 0, number, PHASE)) & (2**31 - 1) if number else seed
+            began = time.monotonic()
+            _call(phase, "begin", key, BEGIN)
+            seconds = time.monotonic() - began
+        if number == len(done):
+            own = folder / str(number) if phase.name else work
+            own.mkdir(parents=True, exist_ok=True)
+            cost = train(phase, work=own, seed=key, steps_before=steps)
+            began = time.monotonic()
+            result = _call(phase, "end", key, END)
+            cost["seconds"] = round(cost["seconds"] + seconds + time.monotonic() - began, 3)
+            done.append({"name": phase.name, "steps": cost["steps"], "result": result, "cost": cost})
+            if phase.name:
+                _save(folder, done, method)
+                done, state = _load(folder)
         if state is not None and number == len(done) - 1:
             method.load_state_dict(state)
             state = None
@@ -92,20 +101,6 @@ def total_cost(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "samples_per_second": round(total["samples"] / total["seconds"], 2),
         "flops_per_sample": flops / total["samples"],
     }
-
-
-def _run(phase: Phase, train: Training, *, work: Path, seed: int, steps_before: int) -> dict[str, Any]:
-    """Train a phase between its hooks, whose time counts as well."""
-    work.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    _call(phase, "begin", seed, BEGIN)
-    hooks = time.monotonic() - began
-    cost = train(phase, work=work, seed=seed, steps_before=steps_before)
-    began = time.monotonic()
-    result = _call(phase, "end", seed, END)
-    hooks += time.monotonic() - began
-    cost["seconds"] = round(cost["seconds"] + hooks, 3)
-    return {"name": phase.name, "steps": cost["steps"], "result": result, "cost": cost}
 
 
 def _call(phase: Phase, name: str, seed: int, step: int) -> Any:

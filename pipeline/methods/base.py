@@ -64,7 +64,7 @@ class Context:
     """What a method may need to know beyond its own options.
 
     num_classes: of the labels that come with the images.
-    num_steps: optimiser steps of the whole pretraining.
+    num_steps: optimiser steps of the recipe's `train`, which without phases is the whole pretraining.
     batch_size: samples of one step over all devices.
     num_epochs: how often all images are seen in it.
     teacher: the run it learns from; there is one where the recipe says that the method has a teacher, unless released
@@ -84,7 +84,8 @@ class Phase:
 
     settings: the recipe as it holds here; `train` says how it trains, the rest which samples the kind opens for it.
     name: as the log has it; empty only where it is the one phase of the method.
-    begin: before the first step, and again where the phase resumes: freezes, re-initialises, takes an earlier result.
+    begin: before the first step, and again where a run resumes in the phase or after it: freezes, re-initialises, takes
+        an earlier result. What it sets beside the method's state follows from settings and results.
     end: after the last step; returns the phase's result, numbers and words that JSON can say.
 
     All processes call both hooks, with generators seeded alike and the method on its device.
@@ -140,8 +141,7 @@ class Method(nn.Module):
         `result = yield Phase(...)` trains, and gives what the phase's `end` returned. A phase that is over is never
         repeated: a run that resumes reads its result, and the method's state as it left it. What stands between two
         yields does run again, so it follows from settings and results alone; what takes tensors, samples or time
-        belongs into hooks. `begin` finds every `requires_grad` as the constructor left it, and sets whatever else the
-        phase needs that is not in the method's state.
+        belongs into hooks. `begin` finds every `requires_grad` as the constructor left it.
 
         Args:
             settings: the recipe.
