@@ -2,7 +2,8 @@
 
 Reads:  data/<images>/manifest.json, and the teacher's results/<study>/pretrain/<teacher>-<seed>/manifest.json
 Writes: results/<study>/pretrain/<run>-<seed>/{manifest.json, files/}: encoder.safetensors (timm's keys),
-        method.safetensors (everything the method holds), log.jsonl, pictures.png, snapshot-<step>.png
+        method.safetensors (everything the method holds), log.jsonl, pictures.png, snapshot-<step>.png;
+        phases.json, the results of a method's phases where it has several
 
 Interrupted, it resumes from its last checkpoint when the same command is run again.
 """

@@ -58,6 +58,8 @@ def fit(
     work: Path,
     seed: int,
     log_path: Path,
+    phase: str = "",
+    steps_before: int = 0,
     collate: Callable[[Any], Any] = as_it_is,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
@@ -73,12 +75,13 @@ def fit(
         work: where the checkpoints stand.
         seed: decides order and randomness.
         log_path: file of JSON lines.
+        phase, steps_before: of a training that is one of several with one log, see `LogHook`.
         collate: from a list of samples to a batch; by default the data set makes whole batches itself.
         hooks: of MMEngine's, beside those for rate, log and checkpoints.
 
     Returns:
-        The cost: seconds of training over all resumptions, samples, their unit and how many per second, devices, FLOPs
-        per sample.
+        The cost: seconds of training over all resumptions, steps, samples, their unit and how many per second, devices,
+        FLOPs per sample.
 
     Raises:
         Preempted: after saving, when SIGTERM or SIGUSR2 was received.
@@ -112,7 +115,7 @@ def fit(
     )  # on all ranks: a step may hold collectives
     preemption = Preemption()
     saving = CheckpointHook(work, plan.checkpoint_every, preemption)
-    logging = LogHook(log_path, plan.log_every, plan.batch_size * repeats)
+    logging = LogHook(log_path, plan.log_every, plan.batch_size * repeats, phase, steps_before)
     clip = {"max_norm": plan.clip_norm} if plan.clip_norm is not None else None
     runner = Runner(
         model=_distributed(model, device),
@@ -137,6 +140,7 @@ def fit(
     samples = plan.num_steps * plan.batch_size * repeats
     return {
         "seconds": round(seconds, 3),
+        "steps": plan.num_steps,
         "samples": samples,
         "unit": getattr(dataset, "unit", "images"),
         "samples_per_second": round(samples / seconds, 2) if samples else None,

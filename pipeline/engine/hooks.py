@@ -42,19 +42,28 @@ class LogHook(Hook):
 
     Values are means over the step's micro-batches and over all ranks. On resumption the lines past the checkpoint are
     dropped, since those steps are taken again.
+
+    Args:
+        path: of the log.
+        every: how many steps a line.
+        batch_size: samples of a step.
+        phase: of the training, where it is one of several that share a log; its lines then name it.
+        steps_before: of the phases before it, from which the log counts on.
     """
 
     priority = "NORMAL"
 
-    def __init__(self, path: Path, every: int, batch_size: int) -> None:
+    def __init__(self, path: Path, every: int, batch_size: int, phase: str = "", steps_before: int = 0) -> None:
         self.path, self.every, self.batch_size = path, every, batch_size
+        self.phase, self.steps_before = phase, steps_before
         self.bar: Progress | None = None
 
     def before_train(self, runner: Any) -> None:
         if not is_main_process():
             return
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= runner.iter]
+        last = self.steps_before + runner.iter
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
         write_atomic(self.path, "".join(kept).encode())
         self.began, self.first = time.monotonic(), runner.iter
         if sys.stderr.isatty():
@@ -70,22 +79,27 @@ class LogHook(Hook):
         values = mean_over_ranks(outputs)
         if not math.isfinite(values["loss"]):
             raise TrainingError(
-                f"the loss is {values['loss']} at step {step}; expected a finite number. Lower the learning rate, "
-                "lengthen the warm-up or train in float32; the checkpoints before are kept"
+                f"the loss is {values['loss']} at step {step}{self._of_phase}; expected a finite number. Lower "
+                "the learning rate, lengthen the warm-up or train in float32; the checkpoints before are kept"
             )
         if not is_main_process():
             return
         rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
         with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, **values, "lr": rate}) + "\n")
+            told = {"phase": self.phase} if self.phase else {}
+            file.write(json.dumps({"step": self.steps_before + step, **told, **values, "lr": rate}) + "\n")
         elapsed = time.monotonic() - self.began
         if self.bar is not None:
             self.bar.update(self.task, completed=step, description=f"loss {values['loss']:.4f}")
         else:
             left = time.strftime("%H:%M:%S", time.gmtime(elapsed / (step - self.first) * (runner.max_iters - step)))
             speed = (step - self.first) * self.batch_size / elapsed
-            print(f"step {step}/{runner.max_iters}  loss {values['loss']:.4f}  lr {rate:.2e}  "
+            print(f"step {step}/{runner.max_iters}{self._of_phase}  loss {values['loss']:.4f}  lr {rate:.2e}  "
                   f"{speed:,.0f} samples/s  {left} left", flush=True)  # fmt: skip
+
+    @property
+    def _of_phase(self) -> str:
+        return f" of phase {self.phase!r}" if self.phase else ""
 
     def after_train(self, runner: Any) -> None:
         self.close()

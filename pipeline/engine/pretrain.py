@@ -1,5 +1,8 @@
 """Pretraining of one cell: data, method, optimiser and schedule from its recipe; encoder and log to its files."""
 
+import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ from pipeline.data.kinds import load_kind
 from pipeline.engine.fit import connect
 from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
+from pipeline.engine.phases import run_phases, total_cost
 from pipeline.engine.runner import seed_everything
 from pipeline.engine.teachers import PublishedRun
 from pipeline.engine.train import fitted, train
 from pipeline.engine.weights import import_weights
 from pipeline.methods import build_method, load_method
-from pipeline.methods.base import Context, Method
+from pipeline.methods.base import Context, Method, Phase
 from pipeline.nn.encoders import save_encoder
 
 PICTURES = 8  # images shown of each run
@@ -45,26 +49,21 @@ def pretrain(cell: Cell) -> None:
     )
     seed_everything(cell.seed, BEGINNING, rank=0)
     method = build_method(settings, context)
-    model = Objective(method, cell.seed)
     cost: dict[str, Any] = {"seconds": 0.0, "samples": 0}
+    seen: Mapping[str, Any] = settings
     more: dict[str, Any] = {}
     if "weights" in settings:
         more["weights"] = import_weights(method, settings["weights"])
     elif method_class.trains:
-        samples = kind.open_train(cell.data, settings, cell.seed)
-        cost = train(
-            model,
-            samples,
-            settings["train"],
-            work=cell.work,
-            files=cell.files,
-            seed=cell.seed,
-            teacher=cell.teacher,
-            hooks=[SnapshotHook(method_class.num_snapshots, lambda step: _draw(cell, model, f"snapshot-{step:06d}"))],
-        )
+        phases = method.phases(settings, lambda changed: kind.open_train(cell.data, changed, cell.seed))
+        done, last = run_phases(method, phases, partial(_train, cell, method), work=cell.work, seed=cell.seed)
+        cost, seen = total_cost([phase["cost"] for phase in done]), last.settings
+        if last.name and dist.is_main_process():
+            told = [{key: phase[key] for key in ("name", "steps", "result")} for phase in done]
+            (cell.files / "phases.json").write_text(json.dumps(told, indent=1) + "\n")
     # Weights that are read came without a teacher, and a step may need one.
     shows = method_class.trains and ("weights" not in settings or method_class.pictures is not Method.pictures)
-    shown = _draw(cell, model, "pictures") if shows else None
+    shown = _draw(cell, Objective(method, cell.seed), seen, "pictures") if shows else None
     if not dist.is_main_process():
         return
     method.cpu().eval()
@@ -73,8 +72,29 @@ def pretrain(cell: Cell) -> None:
     pictures = [{"path": "files/pictures.png", "caption": f"{shown}; from the validation split"}] if shown else []
     for path in sorted(cell.files.glob("snapshot-*.png")):
         step = int(path.stem.split("-")[1])
-        pictures.append({"path": f"files/{path.name}", "caption": f"step {step} of {num_steps}: {shown}"})
+        pictures.append({"path": f"files/{path.name}", "caption": f"step {step} of {cost['steps']}: {shown}"})
     cell.publish(pictures=pictures, cost=cost, **more)
+
+
+def _train(cell: Cell, method: Method, phase: Phase, *, work: Path, seed: int, steps_before: int) -> dict[str, Any]:
+    """Train one phase, or go on with it, and return its cost."""
+    model = Objective(method, seed)
+
+    def draw(step: int) -> None:
+        _draw(cell, model, phase.settings, f"snapshot-{steps_before + step:06d}")
+
+    return train(
+        model,
+        load_kind(cell.run.data.kind).open_train(cell.data, phase.settings, seed),
+        phase.settings["train"],
+        work=work,
+        files=cell.files,
+        seed=seed,
+        teacher=cell.teacher,
+        phase=phase.name,
+        steps_before=steps_before,
+        hooks=[SnapshotHook(method.num_snapshots, draw)],
+    )
 
 
 def save_method(method: Method, path: Path) -> None:
@@ -84,7 +104,7 @@ def save_method(method: Method, path: Path) -> None:
 
 
 @torch.no_grad()
-def _draw(cell: Cell, model: Objective, name: str) -> str | None:
+def _draw(cell: Cell, model: Objective, settings: Mapping[str, Any], name: str) -> str | None:
     """Save what the method makes of the first samples of each class of the validation split, and say what is shown.
 
     All ranks call it, for a step may take collectives; the first one saves.
@@ -92,7 +112,7 @@ def _draw(cell: Cell, model: Objective, name: str) -> str | None:
     kind = load_kind(cell.run.data.kind)
     device, training = get_device(), model.training
     model.to(device).eval()
-    shown = kind.first_of_each(cell.data, cell.settings, cell.seed, PICTURES)
+    shown = kind.first_of_each(cell.data, settings, cell.seed, PICTURES)
     batch = {key: value.to(device) for key, value in shown.items()}
     rows = model.method.pictures(model.step(**batch), batch[kind.KEY])
     model.train(training)

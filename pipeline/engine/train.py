@@ -40,13 +40,15 @@ def train(
     no_decay: Iterable[str] = (),
     layers: Mapping[str, Any] | None = None,
     teacher: Path | None = None,
+    phase: str = "",
+    steps_before: int = 0,
     collate: Callable[[Any], Any] = as_it_is,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
     """Train a model as settings say, or go on where it was interrupted.
 
     Args:
-        model, dataset, seed, collate, hooks: see `pipeline.engine.fit.fit`.
+        model, dataset, seed, phase, steps_before, collate, hooks: see `pipeline.engine.fit.fit`.
         settings: the keys above.
         work: where the checkpoints stand.
         files: where the log goes (`log.jsonl`), and the optimiser's state (`optimizer.pt`) where it is published.
@@ -84,6 +86,8 @@ def train(
         work=work,
         seed=seed,
         log_path=files / "log.jsonl",
+        phase=phase,
+        steps_before=steps_before,
         collate=collate,
         hooks=hooks,
     )

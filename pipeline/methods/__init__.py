@@ -34,10 +34,10 @@ def build_method(settings: Mapping[str, Any], context: Context) -> Method:
         ConfigError: its numbers do not fit together.
     """
     kind = load_method(settings["method"])
-    augment = settings["augment"]
+    augment = settings.get("augment", {})
     encoder = build_encoder(
         settings["model"],
-        augment["image_size"],
+        augment.get("image_size"),
         settings.get("train", {}).get("drop_path", 0.0),
         augment.get("num_frames"),
     )

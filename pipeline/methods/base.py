@@ -1,17 +1,19 @@
 """What the engine asks of a method, and what a method may ask of the engine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
 from pipeline.nn.patches import patchify, unpatchify
 
 Draw = Callable[[int], Tensor]  # how many -> (B, how many) uniform numbers in [0, 1), a function of seed and sample
+Open = Callable[[Mapping[str, Any]], Dataset[Any]]  # settings -> the samples that the kind opens for them
 
 
 class Step(NamedTuple):
@@ -62,7 +64,7 @@ class Context:
     """What a method may need to know beyond its own options.
 
     num_classes: of the labels that come with the images.
-    num_steps: optimiser steps of the whole pretraining.
+    num_steps: optimiser steps of the recipe's `train`, which without phases is the whole pretraining.
     batch_size: samples of one step over all devices.
     num_epochs: how often all images are seen in it.
     teacher: the run it learns from; there is one where the recipe says that the method has a teacher, unless released
@@ -74,6 +76,25 @@ class Context:
     batch_size: int
     num_epochs: int = 1
     teacher: Teacher | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One training of a method that has several; see `Method.phases`.
+
+    settings: the recipe as it holds here; `train` says how it trains, the rest which samples the kind opens for it.
+    name: as the log has it; empty only where it is the one phase of the method.
+    begin: before the first step, and again where a run resumes in the phase or after it: freezes, re-initialises, takes
+        an earlier result. What it sets beside the method's state follows from settings and results.
+    end: after the last step; returns the phase's result, numbers and words that JSON can say.
+
+    All processes call both hooks, with generators seeded alike and the method on its device.
+    """
+
+    settings: Mapping[str, Any]
+    name: str = ""
+    begin: Callable[[], None] | None = None
+    end: Callable[[], Any] | None = None
 
 
 class Method(nn.Module):
@@ -113,6 +134,20 @@ class Method(nn.Module):
     def forward(self, **inputs: Tensor) -> Step:
         """One training step."""
         raise NotImplementedError
+
+    def phases(self, settings: Mapping[str, Any], open_samples: Open) -> Generator[Phase, Any, None]:
+        """The trainings of a run, one after the other; by default one, which is the whole recipe.
+
+        `result = yield Phase(...)` trains, and gives what the phase's `end` returned. A phase that is over is never
+        repeated: a run that resumes reads its result, and the method's state as it left it. What stands between two
+        yields does run again, so it follows from settings and results alone; what takes tensors, samples or time
+        belongs into hooks. `begin` finds every `requires_grad` as the constructor left it.
+
+        Args:
+            settings: the recipe.
+            open_samples: for hooks that look at samples, those of the phase or others.
+        """
+        yield Phase(settings=settings)
 
     def after_step(self) -> None:
         """Follow the optimiser's step, as moving averages do."""

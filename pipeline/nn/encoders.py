@@ -1,9 +1,11 @@
 """Encoders behind one face: named, built, saved as plain timm state dicts, and loaded for any image size.
 
-A saved encoder is a safetensors file in timm's own key layout; its metadata names the model and the image size,
-so a task, or any other tool, needs nothing else to rebuild it.
+A saved encoder is a safetensors file in timm's own key layout; its metadata names the model and the image size, where
+it has one, so a task, or any other tool, needs nothing else to rebuild it. An encoder of a method's own is a family of
+its own, so that planning knows what it takes and gives, and tasks can build it without the method.
 """
 
+import inspect
 import json
 from importlib import import_module
 from pathlib import Path
@@ -18,15 +20,17 @@ from pipeline.config import ConfigError, family, models
 
 
 def build_encoder(
-    model: str, image_size: int | tuple[int, int], drop_path: float = 0.0, num_frames: int | None = None
+    model: str, image_size: int | tuple[int, int] | None = None, drop_path: float = 0.0, num_frames: int | None = None
 ) -> nn.Module:
     """A named encoder, freshly initialised.
 
     Args:
         model: a name of `config/models/`.
-        image_size: side, or height and width, in pixels; a multiple of the patch size.
+        image_size: side, or height and width, in pixels; a multiple of the patch size. None where samples have none.
         drop_path: rate at the last block; rates rise linearly from 0.
         num_frames: of a clip, where the encoder takes clips; None for those of `config/models/`.
+
+    The family's `build` gets those of these that it names.
 
     Returns:
         timm's module, with `model_name`, `image_size` (height, width) and `takes`, the kind of sample it is given;
@@ -34,22 +38,25 @@ def build_encoder(
         `embed_dim` is D.
 
     Raises:
-        ConfigError: for a name that is not there or a size that patches do not tile.
+        ConfigError: for a name that is not there, a size that is missing, or one that patches do not tile.
     """
     sizes = models()
     if model not in sizes:
         raise ConfigError(f"model is {model!r}; available: {sorted(sizes)}")
-    size = sizes[model]
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    size, build = sizes[model], _family(model).build
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     patch = size.get("patch_size", 1)
-    if height % patch or width % patch:
+    if sides and any(side % patch for side in sides):
         raise ConfigError(f"image_size is {image_size}; expected a multiple of {model}'s patch size, {patch}")
-    more = {"num_frames": num_frames} if is_spacetime(model) else {}
+    given = {"image_size": sides, "drop_path": drop_path, "num_frames": num_frames}
+    wanted = inspect.signature(build).parameters
+    if sides is None and "image_size" in wanted:
+        raise ConfigError(f"{model} needs an image_size, and none is given; say it as augment.image_size, in pixels")
     try:
-        encoder = _family(model).build(size, (height, width), drop_path, **more)
+        encoder = build(size, **{name: value for name, value in given.items() if name in wanted})
     except ValueError as error:
         raise ConfigError(f"{model} cannot be built: {error}") from None
-    encoder.model_name, encoder.image_size = model, (height, width)
+    encoder.model_name, encoder.image_size = model, sides
     encoder.takes = family(size["family"]).takes[0]
     return encoder
 
@@ -67,8 +74,8 @@ def is_spacetime(model: str) -> bool:
 def save_encoder(encoder: nn.Module, path: Path) -> None:
     """Write an encoder as safetensors in timm's key layout, in float32."""
     # One key alone: safetensors writes several in an order that changes from process to process.
-    told: dict[str, Any] = {"model": encoder.model_name, "image_size": list(encoder.image_size)}
-    if is_spacetime(encoder.model_name):
+    told = {"model": encoder.model_name, "image_size": encoder.image_size}
+    if hasattr(encoder, "num_frames"):
         told["num_frames"] = encoder.num_frames
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -103,18 +110,18 @@ def _family(model: str) -> ModuleType:
     return import_module(f"pipeline.nn.families.{models()[model]['family']}")
 
 
-def _read(path: str | Path) -> tuple[str, tuple[int, int], int | None, dict[str, Any]]:
-    """Model, height and width in pixels, frames of a clip or None, and tensors."""
+def _read(path: str | Path) -> tuple[str, tuple[int, int] | None, int | None, dict[str, Any]]:
+    """Model, height and width in pixels or None, frames of a clip or None, and tensors."""
     if not Path(path).is_file():
         raise ConfigError(f"there is no encoder {path}; run its pretraining, or `dvc pull`")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         if "encoder" in metadata:
             told = json.loads(metadata["encoder"])
-            model, (height, width), frames = told["model"], told["image_size"], told.get("num_frames")
+            model, sides, frames = told["model"], told["image_size"], told.get("num_frames")
         elif {"model", "height", "width"} <= set(metadata):  # as it was written before there was one key
             model, frames = metadata["model"], None
-            height, width = int(metadata["height"]), int(metadata["width"])
+            sides = (int(metadata["height"]), int(metadata["width"]))
         else:
             raise ConfigError(f"{path} was not saved as an encoder: its metadata has {sorted(metadata)}")
-        return model, (height, width), frames, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return model, sides and tuple(sides), frames, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -1,11 +1,14 @@
 """What every file in pipeline/methods passes by being there."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from pipeline.config import available_methods, recipe_head
 from pipeline.data.kinds import load_kind
 from pipeline.engine.objective import Objective
+from pipeline.engine.phases import run_phases
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
 from tests.methods import recipe
@@ -31,7 +34,36 @@ def batch(trained):
 
 @pytest.fixture
 def objective(trained):
-    return Objective(build(trained), seed=0)
+    """The method in its first phase."""
+    method = build(trained)
+    phase = next(phases_of(trained, method))
+    if phase.begin is not None:
+        phase.begin()
+    return Objective(method, seed=0)
+
+
+class Examples(torch.utils.data.Dataset):
+    """Eight samples of noise, for hooks that look at samples."""
+
+    def __init__(self, name, settings):
+        self.batch = load_kind(recipe_head(name).kind).example(settings, 8)
+
+    def __len__(self):
+        return 8
+
+    def __getitems__(self, samples):
+        indices = torch.tensor([index for _, index in samples])
+        return {key: value[indices] for key, value in self.batch.items()}
+
+
+def phases_of(name, method, most=3):
+    """Its phases, of many the first ones."""
+    phases, result = method.phases(recipe(name), partial(Examples, name)), None
+    for _ in range(most):
+        try:
+            result = yield phases.send(result)
+        except StopIteration:
+            return
 
 
 def shown(objective, batch):
@@ -75,13 +107,22 @@ def test_under_autocast_the_loss_is_still_float32_and_nearly_the_same(objective,
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(exact.item(), rel=0.02)
 
 
-def test_each_trainable_parameter_gets_a_gradient_and_no_other(objective, batch):
-    for name, gradient in gradients(objective, batch).items():
-        parameter = dict(objective.method.named_parameters())[name]
-        if parameter.requires_grad:
-            assert gradient is not None and gradient.abs().sum() > 0, name
-        else:
-            assert gradient is None, name
+def test_each_trainable_parameter_gets_a_gradient_and_no_other(trained, tmp_path):
+    """In every phase, between hooks that return what JSON can say."""
+    method, seen = build(trained), []
+
+    def train(phase, *, work, seed, steps_before):
+        seen.append(phase.name)
+        batch = load_kind(recipe_head(trained).kind).example(phase.settings, 8)
+        for name, gradient in gradients(Objective(method, seed), batch).items():
+            if method.get_parameter(name).requires_grad:
+                assert gradient is not None and gradient.abs().sum() > 0, name
+            else:
+                assert gradient is None, name
+        return {"seconds": 0.0, "steps": 1}
+
+    run_phases(method, phases_of(trained, method), train, work=tmp_path, seed=0)
+    assert seen == [""] or all(seen), "a phase has a name unless it is the only one"
 
 
 def test_randomness_is_a_function_of_the_sample(objective, batch):

@@ -1,6 +1,8 @@
 import math
 import subprocess
 import sys
+import types
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -8,8 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from pipeline.config import ConfigError
+from pipeline.methods import build_method
+from pipeline.methods.base import Context
 from pipeline.nn.encoders import build_encoder, load_encoder, model_of, save_encoder
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.positions import resize_table
@@ -79,8 +84,51 @@ def test_errors_name_what_is_available(encoder, tmp_path):
         build_encoder("vit_tiny", 16)
     with pytest.raises(ConfigError, match="image_size is 18; expected a multiple of vit_micro's patch size, 4"):
         build_encoder("vit_micro", 18)
+    with pytest.raises(ConfigError, match=r"vit_micro needs an image_size, and none is given; say it as augment\."):
+        build_encoder("vit_micro")
     with pytest.raises(ConfigError, match="there is no encoder"):
         load_encoder(tmp_path / "nothing.safetensors")
+
+
+class Gather(nn.Module):
+    """Sums messages over the edges of a graph: an encoder of no images, whose family names nothing but its size."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.embed_dim = size["width"]
+        self.message = nn.Linear(3, size["width"])
+
+    def forward_features(self, graph):
+        nodes, edges = graph
+        return torch.zeros(len(nodes), self.embed_dim).index_add(0, edges[1], self.message(nodes[edges[0]]))
+
+
+@pytest.fixture
+def gather(project, monkeypatch):
+    """A family of a method's own."""
+    Path("config/models/gather.yaml").write_text(
+        "{takes: [solids], gives: [features], models: {gather_micro: {width: 5}}}"
+    )
+    module = types.ModuleType("pipeline.nn.families.gather")
+    module.build, module.fit_positions = lambda size: Gather(size), lambda state, encoder: state
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return build_encoder("gather_micro")
+
+
+def test_an_encoder_without_an_image_size_round_trips(gather, tmp_path):
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(gather, path)
+    again = load_encoder(path)
+    assert isinstance(again, Gather) and model_of(path) == "gather_micro"
+    assert (again.takes, again.image_size) == ("solids", None)
+    graph = (torch.randn(4, 3), torch.tensor([[0, 1, 2], [3, 3, 0]]))
+    assert torch.equal(again.forward_features(graph), gather.forward_features(graph))
+
+
+def test_a_method_is_built_around_it_from_a_recipe_without_images(gather):
+    settings = {"method": "random", "model": "gather_micro", "options": {}}
+    method = build_method(settings, Context(num_classes=1, num_steps=0, batch_size=0))
+    assert isinstance(method.exported(), Gather)
 
 
 SAVE = """

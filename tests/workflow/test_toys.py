@@ -76,7 +76,7 @@ class Line(nn.Module):
     def forward_features(self, numbers):
         return self.map(numbers)
 
-def build(size, image_size, drop_path):
+def build(size):
     return Line(size["width"])
 
 def fit_positions(state, encoder):
@@ -117,7 +117,6 @@ encoders: [line]
 demo:
   model: line_micro
   options: {weight: 1.0}
-  augment: {image_size: 1}
   train: {duration: 5 steps, warmup: 0 steps, batch_size: 4, accumulate: 1, optimizer: adamw, base_lr: 0.1, min_lr: 0.0,
     betas: [0.9, 0.95], weight_decay: 0.0, clip_norm: null, precision: float32, num_workers: 0, checkpoint_every: 5,
     log_every: 1}
