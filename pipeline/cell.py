@@ -68,8 +68,8 @@ class Cell:
         if node.manifest.exists():
             learned = manifest.read(self.node.inputs["encoder"] / manifest.NAME)["inputs"]["teacher"]["digest"]
             if manifest.verify(node.manifest)["digest"] != learned:
-                raise ManifestError(f"{node.folder} is not the teacher that {self.run.name} learned from: it was trained "
-                                    f"again since; run the pretraining of {self.run.name} again")  # fmt: skip
+                raise ManifestError(f"{node.folder} is not the teacher that {self.run.name} learned from: it was "
+                                    f"trained again since; run the pretraining of {self.run.name} again")  # fmt: skip
         return node.folder / "files" / "encoder.safetensors"
 
     @cached_property
@@ -112,8 +112,8 @@ class Cell:
     def finished(self) -> bool:
         """Whether this very work is done and whole; where it is, it is all in its place afterwards.
 
-        A publication that was cut off is finished first, and a manifest that a workflow tool removed comes back. Only who
-        holds the cell calls this.
+        A publication that was cut off is finished first, and a manifest that a workflow tool removed comes back. Only
+        who holds the cell calls this.
         """
         self.work.mkdir(parents=True, exist_ok=True)  # who held the cell before may have dropped it
         sweep(self.work)

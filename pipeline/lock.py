@@ -40,7 +40,10 @@ class Lock:
         self.path = path
         self._since = path.with_name(f"{path.name}.since")
         self._lease = SoftFileLease(
-            path, lease_duration=STALE, heartbeat_interval=HEARTBEAT, on_compromise=lambda loss: leave(path, loss.reason)
+            path,
+            lease_duration=STALE,
+            heartbeat_interval=HEARTBEAT,
+            on_compromise=lambda loss: leave(path, loss.reason),
         )
 
     def __enter__(self) -> Lock:

@@ -55,8 +55,8 @@ def read(path: str | Path) -> dict[str, Any]:
 def verify(path: str | Path, *, weights: bool = True) -> dict[str, Any]:
     """Read a manifest and check every file it names, and its digest against them all.
 
-    A file of which size and times are those at which it last had its SHA-256 is not read again, unless it holds weights:
-    those are few and decide every number.
+    A file of which size and times are those at which it last had its SHA-256 is not read again, unless it holds
+    weights: those are few and decide every number.
 
     Args:
         path: of the manifest.

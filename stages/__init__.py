@@ -71,8 +71,8 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
         sys.exit(f"error: {told}")
 
 
-# The first of several processes may wait long for the cell, and then find that nothing is to be done. The others hear of
-# it by a file: a rendezvous would not wait so long.
+# The first of several processes may wait long for the cell, and then find that nothing is to be done. The others hear
+# of it by a file: a rendezvous would not wait so long.
 
 
 def _launch() -> str:

@@ -215,8 +215,8 @@ def test_of_many_processes_that_find_a_dead_holder_one_after_the_other_succeeds_
     turns = tmp_path / "turns"
     turn = HOLD.replace("time.sleep(", "file = open(sys.argv[2], 'a'); file.write('('); file.flush(); time.sleep(0.3); "
                         "file.write(')'); file.close(); (lambda _: None)(")  # fmt: skip
-    racers = [subprocess.Popen([sys.executable, "-c", turn.replace("float(sys.argv[2])", "0"), str(tmp_path), str(turns)],
-                               cwd=ROOT, stdout=subprocess.PIPE) for _ in range(6)]  # fmt: skip
+    command = [sys.executable, "-c", turn.replace("float(sys.argv[2])", "0"), str(tmp_path), str(turns)]
+    racers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(6)]
     assert [racer.wait() for racer in racers] == [0] * 6
     assert turns.read_text() == "()" * 6
 

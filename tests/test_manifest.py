@@ -75,7 +75,7 @@ def test_changed_and_missing_files_are_named(tmp_path, folder):
     with pytest.raises(ManifestError, match=told):
         manifest.verify(path)
     (folder / "files/deep/b.txt").write_text("first dee")
-    with pytest.raises(ManifestError, match="deep/b.txt has 9 bytes; .* says 10: it was cut off"):
+    with pytest.raises(ManifestError, match=r"deep/b.txt has 9 bytes; .* says 10: it was cut off"):
         manifest.verify(path)
     (folder / "files/deep/b.txt").unlink()
     with pytest.raises(ManifestError, match=r"deep/b.txt is missing though .*dvc pull"):
@@ -192,7 +192,11 @@ def test_killed_at_any_step_a_result_is_published_or_not_begun(tmp_path, folder,
 def test_a_manifest_that_a_workflow_tool_removed_comes_back(tmp_path, folder):
     whole = manifest.publish(folder, make_files(tmp_path), {**TOLD, "key": "abc"})
     path, text = folder / "manifest.json", (folder / "manifest.json").read_text()
-    for spoil in (path.unlink, lambda: path.write_text(text[:-9]), lambda: path.write_text(text.replace("61.2", "71.2"))):
+    for spoil in (
+        path.unlink,
+        lambda: path.write_text(text[:-9]),
+        lambda: path.write_text(text.replace("61.2", "71.2")),
+    ):
         spoil()
         assert manifest.restore(folder, "abc") and path.read_text() == text
     path.unlink()

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.device import get_device
-from safetensors.torch import save_file
 
 from pipeline import manifest
 from pipeline.cell import Cell
@@ -18,9 +17,11 @@ from pipeline.engine.runner import seed_everything
 from pipeline.engine.teachers import PublishedRun
 from pipeline.engine.train import fitted, train
 from pipeline.engine.weights import import_weights
+from pipeline.files import written
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context, Method
 from pipeline.nn.encoders import save_encoder
+from pipeline.nn.weights import save_weights
 
 PICTURES = 8  # images shown of each run
 BEGINNING = 2**31 - 1  # the "step" whose seed initialises the weights
@@ -79,8 +80,7 @@ def pretrain(cell: Cell) -> None:
 
 def save_method(method: Method, path: Path) -> None:
     """Write all that a method trained as safetensors, which leaves out a frozen teacher."""
-    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
-    save_file(own, path)
+    save_weights({name: value for name, value in method.state_dict().items() if not name.startswith("teacher.")}, path)
 
 
 @torch.no_grad()
@@ -99,5 +99,6 @@ def _draw(cell: Cell, model: Objective, name: str) -> str | None:
     if not rows:
         return None
     if dist.is_main_process():
-        kind.montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+        with written(cell.files / f"{name}.png") as path:
+            kind.montage({title: row.cpu() for title, row in rows.items()}).save(path, optimize=True)
     return f"{' / '.join(rows)}, from top to bottom"

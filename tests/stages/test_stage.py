@@ -12,8 +12,8 @@ import pytest
 import stages
 from pipeline import lock, manifest
 from pipeline.config import ConfigError
-from tests.small import cell as cell_of
 from tests.small import STUDY, changed, load, publish, write_study
+from tests.small import cell as cell_of
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
