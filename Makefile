@@ -50,6 +50,9 @@ lock: setup ## resolve pyproject.toml into envs/requirements.lock: make lock ARG
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev --no-header $(ARGS) \
 		--output-file envs/requirements.lock pyproject.toml
 
+clean: export STUDY := $(STUDY)
 clean: ## remove what one study computed: make clean STUDY=demo; data, environment and other studies stay
-	rm -rf results/$(STUDY) work/$(STUDY) logs/$(STUDY) reports/$(STUDY)
+	@[[ "$$STUDY" =~ ^[A-Za-z0-9][A-Za-z0-9_-]*$$ && ! "$$STUDY" =~ ^(templates|data|slurm|uv)$$ ]] || \
+	{ echo "error: STUDY is '$$STUDY'; expected the name of a study, such as demo. Nothing was removed" >&2; exit 1; }
+	rm -rf -- "results/$$STUDY" "work/$$STUDY" "logs/$$STUDY" "reports/$$STUDY"
 	rm -rf .pytest_cache .ruff_cache .mypy_cache

@@ -4,8 +4,9 @@
     snakemake --profile slurm all                                  the paper study, on a cluster
     snakemake --cores 2 --configfile=config/smoke.yaml all         any other study
 
-Inputs are manifests, small files whose content Snakemake compares; weights and packs lie beside them in `files/`.
-Every stage works in `work/`, which no rule declares, so that a job that fails resumes when it is tried again.
+Inputs and outputs are manifests, small files whose content Snakemake compares. Weights and packs lie beside them in
+`files/`, and every stage works in `work/`; no rule declares either, for Snakemake deletes what a job that fails or is
+run again had declared. So such a job resumes, and a stage that finds its result whole brings the manifest back.
 What each node reads, depends on and asks for stands in pipeline/graph.py; dvc.yaml says the same graph to DVC.
 """
 
@@ -96,7 +97,6 @@ rule all:
 rule prepare:
     output:
         manifest="data/{data}/manifest.json",
-        files=directory("data/{data}/files"),
     log:
         "logs/data/{data}.log",
     benchmark:
@@ -116,7 +116,6 @@ rule pretrain:
         teacher=reads("teacher"),
     output:
         manifest=f"results/{PRETRAINED}/manifest.json",
-        files=directory(f"results/{PRETRAINED}/files"),
     log:
         f"logs/{PRETRAINED}.log",
     benchmark:
@@ -136,7 +135,6 @@ rule evaluate:
         encoder=reads("encoder"),
     output:
         manifest=f"results/{CELL}/manifest.json",
-        files=directory(f"results/{CELL}/files"),
     log:
         f"logs/{CELL}.log",
     benchmark:

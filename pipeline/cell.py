@@ -13,14 +13,16 @@ from typing import Any
 
 from pipeline import manifest
 from pipeline.config import Run
+from pipeline.files import drop, sha256, sweep, write_atomic
 from pipeline.graph import Graph, Node
+from pipeline.manifest import ManifestError
 
 
 class Cell:
     """One stage applied to one run at one seed, or the preparation of one data set.
 
-    A cell works in `work/…-<hash>/`, which no workflow tool knows of, so that a job that fails keeps what it has;
-    the hash covers settings, seed and inputs, so that only the same work is ever resumed. What stands in `files`
+    A cell works in `work/…-<key>/`, which no workflow tool knows of, so that a job that fails keeps what it has;
+    the key covers settings, seed and inputs, so that only the same work is ever resumed. What stands in `files`
     when `publish` is called moves to the cell's folder, and the manifest is written last.
 
     Args:
@@ -55,26 +57,50 @@ class Cell:
 
     @property
     def encoder_teacher(self) -> Path | None:
-        """The encoder of the run that the measured one learned from, if any."""
+        """The encoder of the run that the measured one learned from, if any.
+
+        Raises:
+            ManifestError: it is not what its manifest says, or was trained again since.
+        """
         if self.run.teacher is None:
             return None
-        folder = Graph(self.study).node("pretrain", self.run.teacher, self.seed).folder
-        return folder / "files" / "encoder.safetensors"
+        node = Graph(self.study).node("pretrain", self.run.teacher, self.seed)
+        if node.manifest.exists():
+            learned = manifest.read(self.node.inputs["encoder"] / manifest.NAME)["inputs"]["teacher"]["digest"]
+            if manifest.verify(node.manifest)["digest"] != learned:
+                raise ManifestError(f"{node.folder} is not the teacher that {self.run.name} learned from: it was "
+                                    f"trained again since; run the pretraining of {self.run.name} again")  # fmt: skip
+        return node.folder / "files" / "encoder.safetensors"
 
     @cached_property
     def inputs(self) -> dict[str, dict[str, str]]:
-        """What this cell reads, each with the digest of its content."""
+        """What this cell reads, each with the digest of its content, against which every file of it was verified.
+
+        Raises:
+            ManifestError: a file is missing or is not what its manifest says.
+        """
         paths = {part: folder / "manifest.json" for part, folder in self.node.inputs.items()}
-        return {part: {"manifest": str(path), "digest": manifest.read(path)["digest"]} for part, path in paths.items()}
+        found = {part: manifest.verify(path) for part, path in paths.items()}
+        return {part: {"manifest": str(paths[part]), "digest": whole["digest"]} for part, whole in found.items()}
+
+    @cached_property
+    def key(self) -> str:
+        """What tells this work from any other."""
+        told = [self.stage, self.settings, self.seed, {part: entry["digest"] for part, entry in self.inputs.items()}]
+        weights = Path(self.settings.get("weights") or "")
+        return manifest.digest([*told, *([sha256(weights)] if weights.is_file() else [])])[:12]
 
     @cached_property
     def work(self) -> Path:
         """The work directory, made if need be."""
-        digests = {key: entry["digest"] for key, entry in self.inputs.items()}
-        key = manifest.digest([self.stage, self.settings, self.seed, digests])[:12]
-        path = self.node.scratch.with_name(f"{self.node.scratch.name}-{key}")
+        path = self.node.scratch.with_name(f"{self.node.scratch.name}-{self.key}")
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    @property
+    def lock(self) -> Path:
+        """What is held while a process works on this cell, whatever its settings are."""
+        return self.node.scratch.with_name(f"{self.node.scratch.name}.lock")
 
     @cached_property
     def files(self) -> Path:
@@ -82,6 +108,26 @@ class Cell:
         path = self.work / "files"
         path.mkdir(exist_ok=True)
         return path
+
+    def finished(self) -> bool:
+        """Whether this very work is done and whole; where it is, it is all in its place afterwards.
+
+        A publication that was cut off is finished first, and a manifest that a workflow tool removed comes back. Only
+        who holds the cell calls this.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)  # who held the cell before may have dropped it
+        sweep(self.work)
+        for path in self.work.parent.glob(f".{self.failure.stem}.*"):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.work.with_name(f".{self.work.name}.tmp"), ignore_errors=True)
+        if (self.work / manifest.NAME).exists() and not manifest.finish(self.folder, self.work):
+            print(f"what {self.work} published was replaced meanwhile; it is made again", flush=True)
+            drop(self.work)
+            self.work.mkdir()
+        if not manifest.restore(self.folder, self.key):
+            return False
+        self._tidy()
+        return True
 
     def publish(
         self,
@@ -107,6 +153,7 @@ class Cell:
             self.files,
             {
                 **names,
+                "key": self.key,
                 "command": self.node.command,
                 "settings": self.settings,
                 "inputs": self.inputs,
@@ -117,9 +164,12 @@ class Cell:
                 "provenance": manifest.provenance(self.started),
             },
         )
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.failure.unlink(missing_ok=True)
+        self._tidy()
         return whole
+
+    def _tidy(self) -> None:
+        drop(self.work)
+        self.failure.unlink(missing_ok=True)
 
     @property
     def failure(self) -> Path:
@@ -131,7 +181,7 @@ class Cell:
         told = {"error": str(error) or type(error).__name__, "when": datetime.now(UTC).isoformat(timespec="seconds")}
         with suppress(OSError):  # a disk too full for these words is often the error they are about
             self.failure.parent.mkdir(parents=True, exist_ok=True)
-            manifest.write_atomic(self.failure, json.dumps({**told, "command": self.node.command}).encode())
+            write_atomic(self.failure, json.dumps({**told, "command": self.node.command}))
 
 
 def failure(node: Node) -> Path:

@@ -31,7 +31,7 @@ def true_times(graph: Graph) -> dict[Path, int]:
     times: dict[Path, int] = {}
     for node in graph:
         if node.inputs:
-            _date(times, node.folder, "digest", [node.manifest, node.folder / "files"], node.settings)
+            _date(times, node.folder, "digest", [node.manifest], node.settings)
     _date(times, graph.report, "sha256", sorted(graph.report.glob("*")))
     return times
 

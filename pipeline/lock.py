@@ -1,4 +1,4 @@
-"""One process at a time on a work directory: filelock's lease, with words for those that it refuses.
+"""One process at a time on a cell: filelock's lease, with words for those that wait.
 
 The lease is a file that names its holder and is touched every few seconds. It is taken over from a process of this
 machine that no longer runs at once, and from one elsewhere when no touch was seen for a while, by the observer's clock.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,52 +16,62 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 HEARTBEAT = 15.0  # seconds between touches
 STALE = 120.0  # seconds without a touch after which a holder counts as dead
+LOST = 75  # EX_TEMPFAIL of sysexits.h: try again later
+WAY_OUT = "to give it up, stop that process, or remove {} where it is surely gone"
 
 
 class LockError(RuntimeError):
-    """Another process works here: says which, where and since when."""
+    """A lock that can never be had: says whose it is and what to do."""
 
 
 class Lock:
-    """Context manager that holds `<folder>/lock` while it is open.
+    """Context manager that holds a file while it is open; on entering, it waits for whoever holds it.
+
+    Who holds it and loses it leaves at once: after a silence, being suspended for one, another process may be at work.
+
+    Args:
+        path: of the lock file.
 
     Raises:
-        LockError: on entering, when a living process holds it. One elsewhere is watched until it touches the lock.
+        LockError: on entering, when it is held on other terms.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock"
-        self._since = folder / "lock.since"
-        self._lease = SoftFileLease(self.path, lease_duration=STALE, heartbeat_interval=HEARTBEAT)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._since = path.with_name(f"{path.name}.since")
+        self._lease = SoftFileLease(
+            path,
+            lease_duration=STALE,
+            heartbeat_interval=HEARTBEAT,
+            on_compromise=lambda loss: leave(path, loss.reason),
+        )
 
     def __enter__(self) -> Lock:
-        _mark_torn(self.path)
-        try:
-            self._lease.acquire(STALE + 2 * HEARTBEAT, poll_interval=HEARTBEAT / 30, cancel_check=self._lives())
-        except (Timeout, LeaseSettingsMismatch) as error:
-            raise LockError(self._refusal()) from error
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        told = ""
+        while True:
+            _mark_torn(self.path)
+            try:
+                if not self._runs_here():  # though it be stopped and miss its beats, it may go on
+                    self._lease.acquire(blocking=False)
+                    break
+            except LeaseSettingsMismatch as error:
+                raise LockError(f"{self._holder()}; it is of another version: {WAY_OUT.format(self.path)}") from error
+            except Timeout:
+                pass
+            if (holder := self._holder()) and holder != told:
+                told = holder
+                print(f"waiting: {told}; {WAY_OUT.format(self.path)}", flush=True)
+            time.sleep(HEARTBEAT / 30)
         self._since.write_text(str(self._lease.token))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lease.release()  # the lock of a successor stays, should ours be gone with its folder
-
-    def _lives(self) -> Callable[[], bool]:
-        """A check whether the holder gave a sign of life since the check's first call."""
-        seen: list[tuple[int, int]] = []
-
-        def check() -> bool:
-            if self._runs_here():
-                return True
-            with suppress(OSError):
-                now = self.path.stat()
-                seen.append((now.st_ino, now.st_mtime_ns))
-            return len(set(seen[:1] + seen[-1:])) > 1
-
-        return check
+        self._since.unlink(missing_ok=True)
+        self._lease.release()  # the lock of a successor stays
 
     def _runs_here(self) -> bool:
-        """Whether the holder runs on this machine. Though it be stopped and miss its beats, it may go on."""
+        """Whether the holder is seen to run: on this machine, with the process numbers that we see."""
         owner = self._lease.owner
         if owner is None or owner.start is None or owner.hostname.partition("?")[0] != socket.gethostname():
             return False
@@ -73,17 +82,22 @@ class Lock:
         except (OSError, ValueError, IndexError):
             return False
 
-    def _refusal(self) -> str:
+    def _holder(self) -> str:
+        """Who holds it and since when; empty where nobody does any more."""
         owner, since = self._lease.owner, "just now"
         if owner is None:
-            return f"{self.path.parent} was held by another process until just now; run this again"
+            return ""
         with suppress(OSError):
             if self._since.read_text() == owner.token:
                 since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._since.stat().st_mtime))
-        return (
-            f"{self.path.parent} is held by process {owner.pid} on {owner.hostname.partition('?')[0]} since {since}; "
-            f"wait for it, or stop it and run this again (if it is surely gone, remove {self.path})"
-        )
+        return f"{self.path} is held by process {owner.pid} on {owner.hostname.partition('?')[0]} since {since}"
+
+
+def leave(path: Path, reason: str) -> None:
+    """End this process, as a kill would, which everything survives."""
+    print(f"error: {path} is no longer held by this process ({reason}); it leaves, for another may be at work. "
+          "The same command waits for it, or resumes", flush=True)  # fmt: skip
+    os._exit(LOST)
 
 
 def _mark_torn(path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from pathlib import Path
 
 from pipeline.cell import Cell
 from pipeline.config import load_study
+from pipeline.files import write_atomic
 from pipeline.graph import Graph
 from pipeline.lock import Lock, LockError
 
@@ -44,7 +47,17 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
         else:
             task = arguments.task if name == "evaluate" else name
             cell = Cell(graph.node(task, arguments.run, arguments.seed))
-        with Lock(cell.work) if first else nullcontext():
+        if not first:
+            _follow(cell)
+            yield cell
+            return
+        with Lock(cell.lock):
+            finished = cell.finished()
+            _lead(cell, finished)
+            if finished:
+                print(f"finished: {cell.folder} holds this result, whole; nothing was done (to make it again, remove "
+                      "that folder)", flush=True)  # fmt: skip
+                sys.exit(0)
             yield cell
     except LockError as error:
         sys.exit(f"error: {error}")  # the holder is at work: this cell has not failed
@@ -56,3 +69,28 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
             traceback.print_exc()
             told = f"{type(error).__name__}: {told}"
         sys.exit(f"error: {told}")
+
+
+# The first of several processes may wait long for the cell, and then find that nothing is to be done. The others hear
+# of it by a file: a rendezvous would not wait so long.
+
+
+def _launch() -> str:
+    """What all processes that torchrun started together know it by, and no others."""
+    return f"{os.environ.get('TORCHELASTIC_RUN_ID')} {os.environ.get('MASTER_PORT')}"
+
+
+def _lead(cell: Cell, finished: bool) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        write_atomic(_word(cell), f"{_launch()} {finished}")
+
+
+def _follow(cell: Cell) -> None:
+    while not _word(cell).is_file() or not (told := _word(cell).read_text()).startswith(f"{_launch()} "):
+        time.sleep(0.2)
+    if told.endswith("True"):
+        sys.exit(0)
+
+
+def _word(cell: Cell) -> Path:
+    return cell.lock.with_suffix(".launch")

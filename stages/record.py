@@ -10,8 +10,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from pipeline import plan
+from pipeline import manifest, plan
 from pipeline.config import ConfigError, load_study
 
 
@@ -48,7 +49,9 @@ def record(path: Path) -> int | None:
             whole = [
                 stage
                 for stage in repo.index.stages
-                if stage.path == file and all(Path(str(item)).exists() for item in (*stage.deps, *stage.outs))
+                if stage.path == file
+                and all(Path(str(item)).exists() for item in (*stage.deps, *stage.outs))
+                and _is_what_it_says(stage)
             ]
             for stage in whole:
                 stage.save()
@@ -60,6 +63,18 @@ def record(path: Path) -> int | None:
     except DvcException as error:
         raise ConfigError(f"DVC could not record the outputs ({error}); `dvc commit -f` tries again") from error
     return len(whole)
+
+
+def _is_what_it_says(stage: Any) -> bool:
+    """Whether the outputs are those that their manifest names: what was changed since is no result to share."""
+    try:
+        for out in stage.outs:
+            if Path(str(out)).name == manifest.NAME:
+                manifest.verify(str(out), weights=False)
+    except manifest.ManifestError as error:
+        print(f"warning: {stage.addressing} is not recorded: {error}")
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ HOLD = f"""
 import sys, time
 from pathlib import Path
 {QUICK}
-with lock.Lock(Path(sys.argv[1])):
+with lock.Lock(Path(sys.argv[1]) / "lock"):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(float(sys.argv[2]))
 """
 ELSEWHERE = {"host": "n7", "pid": 4242, "start": 1}
 
@@ -36,15 +36,21 @@ def quick(monkeypatch):
     monkeypatch.setattr("filelock._soft.MALFORMED_LOCK_AGE_THRESHOLD", 0.2)
 
 
-def hold(folder: Path) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def start(folder: Path, seconds: float = 60, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
+    """A process that wants the lock, holds it for a while and says what it does, a line each."""
+    command = [*prefix, sys.executable, "-c", HOLD, str(folder), str(seconds)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def hold(folder: Path, **more) -> subprocess.Popen:
+    process = start(folder, **more)
     assert process.stdout.readline() == "held\n"
     return process
 
 
 def leave(folder: Path, *, silent: float = 0.0, **changes) -> Path:
     """A lock as its holder left it, last touched some seconds ago."""
-    with Lock(folder):
+    with Lock(folder / "lock"):
         text = (folder / "lock").read_text()
     for key, value in changes.items():
         text = re.sub(rf"(?m)^{key}=.*$", f"{key}={value}", text)
@@ -58,36 +64,47 @@ def holder_of(folder: Path) -> int:
     return filelock.SoftFileLease(folder / "lock").owner.pid
 
 
-def refused(folder: Path, match: str = "is held by process") -> float:
-    """Seconds until a contender is refused."""
-    started = time.monotonic()
-    with pytest.raises(LockError, match=match), Lock(folder):
-        pass
-    return time.monotonic() - started
+def waits(folder: Path, match: str, at_least: float = 1.5) -> subprocess.Popen:
+    """A contender that says whom it waits for, and waits."""
+    process = start(folder)
+    assert re.search(match, told := process.stdout.readline()), told
+    time.sleep(at_least)
+    assert process.poll() is None and holder_of(folder) != process.pid
+    return process
+
+
+def end(*processes: subprocess.Popen) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def taken(folder: Path) -> float:
     """Seconds until a contender holds it."""
     started = time.monotonic()
-    with Lock(folder):
+    with Lock(folder / "lock"):
         assert holder_of(folder) == os.getpid()
         return time.monotonic() - started
 
 
-def test_a_second_process_is_told_who_holds_it_and_a_killed_one_is_succeeded(tmp_path):
+def test_a_second_process_says_whom_it_waits_for_and_is_the_successor_of_a_killed_one(tmp_path):
     process = hold(tmp_path)
+    told = rf"waiting: .*lock is held by process {process.pid} on {socket.gethostname()} since "
+    told += rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d; to give it up, stop .* remove {re.escape(str(tmp_path / 'lock'))}"
+    other = waits(tmp_path, f"^{told}")
     try:
-        told = rf"{re.escape(str(tmp_path))} is held by process {process.pid} on {socket.gethostname()} since "
-        told += r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d; wait for it, or stop it"
-        assert refused(tmp_path, f"^{told}") < 0.5
-        assert holder_of(tmp_path) == process.pid, "the refused process leaves the lock alone"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert taken(tmp_path) < 0.5
+        assert holder_of(tmp_path) == process.pid, "who waits leaves the lock alone"
+        end(process)
+        started = time.monotonic()
+        assert other.stdout.readline() == "held\n" and time.monotonic() - started < 0.5
     finally:
-        process.kill()
-        process.wait()
-    assert not (tmp_path / "lock").exists()
+        end(process, other)
+
+
+def test_who_waits_has_the_lock_when_it_is_given_back(tmp_path):
+    process = hold(tmp_path, seconds=1)
+    assert 0.3 < taken(tmp_path) < 2
+    assert process.wait() == 0 and not (tmp_path / "lock").exists()
 
 
 def test_a_killed_process_that_nobody_waited_for_is_succeeded(tmp_path):
@@ -100,29 +117,20 @@ def test_a_killed_process_that_nobody_waited_for_is_succeeded(tmp_path):
 
 def test_a_process_that_was_stopped_here_holds_on(tmp_path):
     process = hold(tmp_path)
-    try:
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(1.2)
-        assert refused(tmp_path) < 0.5
-        assert holder_of(tmp_path) == process.pid
-    finally:
-        process.kill()
-        process.wait()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.2)
+    other = waits(tmp_path, f"held by process {process.pid}")
+    assert holder_of(tmp_path) == process.pid
+    end(process, other)
 
 
 def test_the_lock_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(KeyError), Lock(tmp_path):
+    with pytest.raises(KeyError), Lock(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
         raise KeyError
-    with Lock(tmp_path):
+    with Lock(tmp_path / "lock"):
         pass
-    assert {path.name for path in tmp_path.iterdir()} <= {"lock.since"}
-
-
-def test_one_process_may_not_hold_it_twice(tmp_path):
-    with Lock(tmp_path):
-        refused(tmp_path, f"held by process {os.getpid()}")
-        assert holder_of(tmp_path) == os.getpid(), "still held"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_number_that_was_given_to_another_process_is_no_holder(tmp_path):
@@ -149,10 +157,12 @@ def test_a_holder_elsewhere_that_beats_is_respected(tmp_path):
 
     thread = threading.Thread(target=beat)
     thread.start()
-    assert refused(tmp_path, "held by process 4242 on n7") < 1.0
+    other = waits(tmp_path, "held by process 4242 on n7", at_least=3)
     assert holder_of(tmp_path) == 4242
     stop.set()
     thread.join()
+    assert other.stdout.readline() == "held\n", "one that beats no more is succeeded"
+    end(other)
 
 
 @pytest.mark.parametrize("silent", [0, 1000, -1000])
@@ -163,7 +173,9 @@ def test_a_holder_elsewhere_that_misses_its_beats_is_succeeded(tmp_path, silent)
 
 def test_a_lease_of_other_terms_is_told_with_the_way_out(tmp_path):
     leave(tmp_path, **ELSEWHERE, duration=7.0)
-    refused(tmp_path, f"held by process 4242 on n7 since .*remove {re.escape(str(tmp_path / 'lock'))}")
+    told = f"held by process 4242 on n7 since .*remove {re.escape(str(tmp_path / 'lock'))}"
+    with pytest.raises(LockError, match=told), Lock(tmp_path / "lock"):
+        pass
 
 
 @pytest.mark.parametrize("content", ["", "{", "filelock/2\n", "filelock/2\npid=7\n", "7"])
@@ -176,7 +188,7 @@ def test_a_torn_lock_holds_nothing(tmp_path, content):
 def test_the_heartbeat_touches_and_stops_with_the_lock(tmp_path):
     assert HEARTBEAT * 4 <= STALE, "a few missed beats are no death"
     path = tmp_path / "lock"
-    with Lock(tmp_path):
+    with Lock(path):
         os.utime(path, (0, 0))
         deadline = time.time() + 5
         while path.stat().st_mtime == 0 and time.time() < deadline:
@@ -187,47 +199,46 @@ def test_the_heartbeat_touches_and_stops_with_the_lock(tmp_path):
     assert time.time() - path.stat().st_mtime > 900, "a lock that was given back is not touched"
 
 
-def test_the_lock_of_a_successor_is_neither_touched_nor_removed(tmp_path):
-    """Publishing removes the work directory while the lock in it is held; another process may begin at once."""
-    with Lock(tmp_path):
-        (tmp_path / "lock").rename(tmp_path / "ours")
-        path = leave(tmp_path, **ELSEWHERE, silent=50)
-        (tmp_path / "ours").unlink()
-        time.sleep(0.3)
-        assert time.time() - path.stat().st_mtime > 40
-    assert holder_of(tmp_path) == 4242
-
-
-def test_giving_back_survives_the_folder(tmp_path):
-    folder = tmp_path / "work"
-    folder.mkdir()
-    with Lock(folder):
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-    assert not folder.exists()
-
-
-RACE = f"""
-import sys, time
-from pathlib import Path
-{QUICK}
-while time.time() < float(sys.argv[2]):
-    pass
-try:
-    with lock.Lock(Path(sys.argv[1])):
-        print("held", flush=True)
-        time.sleep(2)
-except lock.LockError:
-    print("refused", flush=True)
-"""
+def test_who_loses_the_lock_leaves_and_touches_nothing(tmp_path):
+    """As after it was suspended for long, or after somebody removed the lock by hand."""
+    process = hold(tmp_path)
+    (tmp_path / "lock").unlink()
+    path = leave(tmp_path, **ELSEWHERE, silent=50)
+    said, _ = process.communicate(timeout=5)
+    assert process.returncode == lock.LOST and "no longer held by this process" in said
+    assert time.time() - path.stat().st_mtime > 40 and holder_of(tmp_path) == 4242
 
 
 @pytest.mark.parametrize("changes", [ELSEWHERE, {"start": 1}], ids=["elsewhere", "here"])
-def test_of_many_processes_that_find_a_dead_holder_one_succeeds_it(tmp_path, changes):
+def test_of_many_processes_that_find_a_dead_holder_one_after_the_other_succeeds_it(tmp_path, changes):
     leave(tmp_path, **changes)
-    start = str(time.time() + 1.5)
-    command = [sys.executable, "-c", RACE, str(tmp_path), start]
-    racers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(6)]
-    outcomes = [racer.communicate()[0].strip() for racer in racers]
-    assert sorted(outcomes) == ["held"] + ["refused"] * 5
+    turns = tmp_path / "turns"
+    turn = HOLD.replace("time.sleep(", "file = open(sys.argv[2], 'a'); file.write('('); file.flush(); time.sleep(0.3); "
+                        "file.write(')'); file.close(); (lambda _: None)(")  # fmt: skip
+    command = [sys.executable, "-c", turn.replace("float(sys.argv[2])", "0"), str(tmp_path), str(turns)]
+    racers = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(6)]
+    assert [racer.wait() for racer in racers] == [0] * 6
+    assert turns.read_text() == "()" * 6
+
+
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.mark.skipif(subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode != 0, reason="no unshare")
+@pytest.mark.parametrize("inside", [(True, True), (True, False), (False, True)], ids=["both", "holder", "other"])
+def test_processes_that_cannot_see_each_other_wait_for_each_other(tmp_path, inside):
+    """Containers on one machine: each has process numbers of its own, of which the other's mean nothing."""
+    holder = hold(tmp_path, prefix=NAMESPACE if inside[0] else ())
+    other = start(tmp_path, prefix=NAMESPACE if inside[1] else ())
+    try:
+        assert "held by process" in other.stdout.readline()
+        time.sleep(3)  # longer than a silence that counts as death
+        assert other.poll() is None and holder.poll() is None
+        for child in subprocess.run(["pgrep", "-P", str(holder.pid)], capture_output=True, text=True).stdout.split():
+            os.kill(int(child), signal.SIGKILL)
+        end(holder)
+        assert other.stdout.readline() == "held\n"
+    finally:
+        for process in (holder, other):
+            subprocess.run(["pkill", "-KILL", "-P", str(process.pid)])
+        end(holder, other)

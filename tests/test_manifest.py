@@ -14,6 +14,7 @@ import pytest
 from pipeline import manifest
 from pipeline.manifest import ManifestError
 
+THERE = {"manifest.json", "files", manifest.VERIFIED}
 TOLD = {"stage": "knn", "records": [{"metric": "top1", "value": 61.2}]}
 
 
@@ -45,7 +46,7 @@ def test_what_is_published_is_read_and_verified(tmp_path, folder):
     }
     assert {key: found[key] for key in TOLD} == TOLD and found["format"] == manifest.FORMAT
     assert not files.exists(), "files are moved, not copied"
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", "files"}, "nothing is left lying about"
+    assert {path.name for path in folder.iterdir()} == THERE, "nothing is left lying about"
 
 
 def test_the_digest_is_that_of_the_contents_alone(tmp_path, folder):
@@ -59,8 +60,8 @@ def test_nothing_of_what_was_there_before_stays(tmp_path, folder):
     files = make_files(tmp_path)
     (files / "old.txt").write_text("old")
     manifest.publish(folder, files, TOLD)
-    (folder / ".files.tmp").mkdir()  # of a publication that was cut off
-    (folder / ".files.tmp" / "torn.txt").write_text("torn")
+    (folder / ".files.abc.tmp").mkdir()  # of a publication that was cut off
+    (folder / ".files.abc.tmp" / "torn.txt").write_text("torn")
     manifest.publish(folder, make_files(tmp_path, "new"), TOLD)
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*.txt")) == ["files/a.txt", "files/deep/b.txt"]
     assert manifest.verify(folder / "manifest.json")["artefacts"]["files/a.txt"]["sha256"] == sha("new")
@@ -73,6 +74,9 @@ def test_changed_and_missing_files_are_named(tmp_path, folder):
     told = rf"deep/b.txt has sha256 {sha('first Deep')[:12]}….*{sha('first deep')[:12]}…: it was changed"
     with pytest.raises(ManifestError, match=told):
         manifest.verify(path)
+    (folder / "files/deep/b.txt").write_text("first dee")
+    with pytest.raises(ManifestError, match=r"deep/b.txt has 9 bytes; .* says 10: it was cut off"):
+        manifest.verify(path)
     (folder / "files/deep/b.txt").unlink()
     with pytest.raises(ManifestError, match=r"deep/b.txt is missing though .*dvc pull"):
         manifest.verify(path)
@@ -83,6 +87,10 @@ def test_a_changed_digest_is_found(tmp_path, folder):
     manifest.publish(folder, make_files(tmp_path), TOLD)
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "0" * 64}))
+    with pytest.raises(ManifestError, match="not what was written, by its seal"):
+        manifest.read(path)
+    resealed = {key: value for key, value in json.loads(path.read_text()).items() if key != "seal"}
+    path.write_text(json.dumps(resealed))
     with pytest.raises(ManifestError, match="digest that is not that of its artefacts"):
         manifest.verify(path)
 
@@ -135,7 +143,7 @@ class Killed(BaseException):
 
 
 def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Have the process die at the n-th call that changes the file system."""
+    """Have the process die before the n-th call that changes the file system."""
     calls = {"made": 0}
 
     def watch(owner, name):
@@ -149,16 +157,17 @@ def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]
 
         monkeypatch.setattr(owner, name, watched)
 
-    for owner, name in [(os, "fsync"), (shutil, "move"), (shutil, "rmtree")]:
+    for owner, name in [(os, "fsync"), (os, "unlink"), (os, "rmdir"), (shutil, "rmtree")]:
         watch(owner, name)
-    for name in ("unlink", "rename", "replace"):
+    for name in ("unlink", "rename", "replace", "write_bytes"):
         watch(Path, name)
     return calls
 
 
-@pytest.mark.parametrize("step", range(1, 30))
-def test_killed_at_any_step_no_manifest_describes_other_files(tmp_path, folder, step, monkeypatch):
+@pytest.mark.parametrize("step", range(1, 60))
+def test_killed_at_any_step_a_result_is_published_or_not_begun(tmp_path, folder, step, monkeypatch):
     manifest.publish(folder, make_files(tmp_path), TOLD)
+    shutil.rmtree(tmp_path / "work")
     files = make_files(tmp_path, "second")
     with monkeypatch.context() as patch:
         calls = interrupted_at(step, patch)
@@ -167,14 +176,66 @@ def test_killed_at_any_step_no_manifest_describes_other_files(tmp_path, folder, 
         except Killed:
             pass
         else:
-            assert calls["made"] < step and step > 8, "publishing no longer goes through what this test watches"
+            assert calls["made"] < step and step > 30, "publishing no longer goes through what this test watches"
     path = folder / "manifest.json"
     if path.exists():
         assert manifest.verify(path)["artefacts"]["files/a.txt"]["sha256"] in (sha("first"), sha("second"))
-    shutil.rmtree(tmp_path / "work", ignore_errors=True)
-    manifest.publish(folder, make_files(tmp_path, "third"), TOLD)  # and the next attempt is not in its way
-    assert manifest.verify(path)["artefacts"]["files/a.txt"]["sha256"] == sha("third")
-    assert {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")} == {"manifest.json", "files"}
+    if not manifest.finish(folder, files.parent):  # not begun: all that was made is still there
+        assert (files / "a.txt").read_text() == "second" and (files / "deep/b.txt").exists()
+        assert manifest.verify(path)["artefacts"]["files/a.txt"]["sha256"] == sha("first")
+        manifest.publish(folder, files, TOLD)
+    assert manifest.verify(path)["artefacts"]["files/a.txt"]["sha256"] == sha("second")
+    assert {path.name for path in folder.iterdir()} == THERE
+    assert manifest.finish(folder, files.parent), "and once more changes nothing"
+
+
+def test_a_manifest_that_a_workflow_tool_removed_comes_back(tmp_path, folder):
+    whole = manifest.publish(folder, make_files(tmp_path), {**TOLD, "key": "abc"})
+    path, text = folder / "manifest.json", (folder / "manifest.json").read_text()
+    for spoil in (
+        path.unlink,
+        lambda: path.write_text(text[:-9]),
+        lambda: path.write_text(text.replace("61.2", "71.2")),
+    ):
+        spoil()
+        assert manifest.restore(folder, "abc") and path.read_text() == text
+    path.unlink()
+    assert not manifest.restore(folder, "of other settings") and not path.exists()
+    (folder / "files/a.txt").write_text("fIrst")
+    assert not manifest.restore(folder, "abc"), "files that were changed are no result"
+    assert whole["key"] == "abc"
+
+
+def test_a_result_that_was_replaced_meanwhile_is_not_believed(tmp_path, folder):
+    """Killed before its work was cleaned away, and then other settings were published in its place."""
+    manifest.publish(folder, make_files(tmp_path), TOLD)
+    manifest.publish(folder, make_files(tmp_path / "elsewhere", "other"), TOLD)
+    assert not manifest.finish(folder, tmp_path / "work")
+    assert manifest.verify(folder / "manifest.json")["artefacts"]["files/a.txt"]["sha256"] == sha("other")
+
+
+def test_what_was_verified_is_read_again_when_it_moved_and_weights_always(tmp_path, folder, monkeypatch):
+    files = make_files(tmp_path)
+    (files / "encoder.safetensors").write_text("weights")
+    manifest.publish(folder, files, TOLD)
+    looked_at, real = [], manifest.sha256
+    monkeypatch.setattr(manifest, "sha256", lambda path: (looked_at.append(path.name), real(path))[1])
+
+    def looked(**options):
+        looked_at.clear()
+        manifest.verify(folder / "manifest.json", **options)
+        return set(looked_at)
+
+    assert looked() == {"encoder.safetensors"} and looked(weights=False) == set()
+    os.utime(folder / "files/a.txt", (0, 0))  # as a checkout does
+    assert looked(weights=False) == {"a.txt"} and looked(weights=False) == set()
+    (folder / manifest.VERIFIED).write_text("{")
+    assert looked() == {"a.txt", "b.txt", "encoder.safetensors"} and looked(weights=False) == set()
+    stat = (folder / "files/a.txt").stat()
+    (folder / "files/a.txt").write_text("fIrst")
+    os.utime(folder / "files/a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(ManifestError, match="it was changed"):
+        looked()
 
 
 @pytest.fixture
@@ -215,13 +276,13 @@ def test_files_may_come_from_another_file_system(tmp_path, folder, monkeypatch):
         pytest.skip("no second file system to write to")
     scratch = Path("/dev/shm") / f"unmask-test-{os.getpid()}"
     synced, real = [], manifest.fsync
-    monkeypatch.setattr(manifest, "fsync", lambda path: (synced.append(path.name), real(path)))
+    monkeypatch.setattr(manifest, "fsync", lambda path: (synced.append((path.name, path.parts[1])), real(path)))
     try:
         manifest.publish(folder, make_files(scratch), TOLD)
     finally:
         shutil.rmtree(scratch)
     assert manifest.verify(folder / "manifest.json")["artefacts"].keys() == {"files/a.txt", "files/deep/b.txt"}
-    assert {"a.txt", "b.txt", "deep", folder.name} <= set(synced)
+    assert {"a.txt", "b.txt", "deep"} <= {name for name, top in synced if top == tmp_path.parts[1]}
 
 
 def test_written_atomically_means_renamed_after_reaching_the_disk(tmp_path, monkeypatch):

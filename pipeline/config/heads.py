@@ -37,11 +37,13 @@ class RecipeHead(Head):
     method: its module in `pipeline/methods/`, where the recipe has another name.
     encoders: families that it trains.
     teacher: methods whose runs it learns from, or `any`; None for none.
+    needs_weights: whether a run of it must name `weights`, since it makes none itself.
     """
 
     method: str | None = None
     encoders: tuple[str, ...] = ("vit",)
     teacher: Literal["any"] | tuple[str, ...] | None = None
+    needs_weights: bool = False
 
 
 class ProtocolHead(Head):

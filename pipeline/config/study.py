@@ -30,6 +30,8 @@ from pipeline.config.requests import Request, parse_requests
 from pipeline.config.sections import section
 from pipeline.config.sets import DataSet, choose_set, parse_set
 
+# Folders that stand where a study's own would: reports/templates, work/data, logs/data, logs/slurm, work/uv.
+RESERVED = frozenset({"templates", "data", "slurm", "uv"})
 _STAGES = {"prepare": "Preparation", "pretrain": "Pretraining"}
 
 
@@ -180,6 +182,9 @@ def load_study(path: str | Path) -> Study:
     """
     path = Path(path)
     check_name(path.stem, f"the study {path}")
+    if path.stem in RESERVED:
+        raise ConfigError(f"the study {path} is called {path.stem!r}, as a folder of the project in reports/, work/ or "
+                          f"logs/ is; call it something else (taken: {sorted(RESERVED)})")  # fmt: skip
     if not re.fullmatch(r"[\w./-]+", str(path)):
         raise ConfigError(f"the study is {str(path)!r}; expected a path of letters, digits, '.', '_', '-' and '/'")
     raw = read(path, "study")
@@ -234,6 +239,9 @@ def _run(
     if not set(own) <= set(seeds):
         raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds of the study: {list(seeds)}")
     head = recipe_head(method)
+    if head.needs_weights and weights is None:
+        raise ConfigError(f"{where} lacks 'weights': {method} makes none itself; expected the path of a file, such as "
+                          "'weights/vit_base.safetensors' (an untrained encoder is the method random)")  # fmt: skip
     return Run(
         name=name,
         method=method,

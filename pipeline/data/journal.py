@@ -1,7 +1,7 @@
 """The journal of a packing: what the packs of a split hold already, so that an attempt that was cut off goes on.
 
-A line says which files are to be packed, then one line for each block of them what became of it. A block's line is
-written once its bytes are on disk; whatever the packs hold beyond the last line is cut away.
+A line says which files are to be packed, then one line for each block of them what became of it, each line beside its
+digest. A block's line is written once its bytes are on disk; whatever the packs hold beyond the last line is cut away.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.data.packed import PackWriter
+from pipeline.manifest import digest
 
 Block = dict[str, Any]  # number of files, rejects and notes as [position, words], and each pack's rows
 
@@ -36,9 +37,12 @@ class Journal:
     def read(self) -> list[Block]:
         """The blocks that were packed, as far as the shards still hold them."""
         lines: list[Block] = []
-        with suppress(OSError, ValueError), self.path.open() as file:  # the last line may be cut off
-            for line in file:
-                lines.append(json.loads(line))
+        with suppress(OSError, ValueError, TypeError), self.path.open() as file:  # the last line may be cut off
+            for text in file:
+                sealed, line = json.loads(text)
+                if sealed != _digest(line):
+                    break
+                lines.append(line)
         if lines[:1] != [self._head]:
             return []
         return list(takewhile(lambda block: all(map(PackWriter.holds, self.packs, block["rows"])), lines[1:]))
@@ -63,6 +67,10 @@ class Journal:
 
     def _write(self, *lines: Block) -> None:
         assert self._file is not None
-        self._file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        self._file.writelines(json.dumps([_digest(line), line], separators=(",", ":")) + "\n" for line in lines)
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _digest(line: Block) -> str:
+    return digest(line)[:16]

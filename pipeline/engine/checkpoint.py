@@ -5,13 +5,12 @@ neither is used.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipeline.manifest import fsync, sha256, write_atomic
+from pipeline.files import fsync, sha256, write_atomic, written
 
 KEEP = 2
 
@@ -27,23 +26,18 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         CheckpointError: when it cannot be written, on a full disk for one; the ones before stay as they are.
     """
     path = folder / f"step-{step:08d}.pt"
-    temporary = folder / f".{path.name}.tmp"
     try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        content = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size}
-        write_atomic(_seal(path), json.dumps(content).encode())  # a seal alone is harmless, so it comes first
-        temporary.replace(path)
+        with written(path) as pending:
+            with open(pending, "wb") as file:  # given a name, torch would write it into the file
+                torch.save(state, file)
+            content = {"sha256": sha256(pending), "bytes": pending.stat().st_size}
+            write_atomic(_seal(path), json.dumps(content))  # a seal alone is harmless, so it comes first
     except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
         left = [str(other) for other in stored(folder) if other != path]
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {folder} ({error}); the ones before are kept: "
             f"{left}. Free some space and run this again to resume"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     for old in stored(folder)[:-KEEP]:
         _seal(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)

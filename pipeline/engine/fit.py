@@ -114,8 +114,8 @@ def fit(
         _flops(model, next(iter(loader))) * plan.accumulate * dist.get_world_size()
     )  # on all ranks: a step may hold collectives
     preemption = Preemption()
-    saving = CheckpointHook(work, plan.checkpoint_every, preemption)
     logging = LogHook(log_path, plan.log_every, plan.batch_size * repeats, phase, steps_before)
+    saving = CheckpointHook(work, plan.checkpoint_every, preemption, logging)
     clip = {"max_norm": plan.clip_norm} if plan.clip_norm is not None else None
     runner = Runner(
         model=_distributed(model, device),

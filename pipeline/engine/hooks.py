@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.engine import checkpoint
 from pipeline.engine.preemption import Preempted, Preemption
 from pipeline.engine.schedules import Schedule
-from pipeline.manifest import write_atomic
+from pipeline.files import write_atomic
 
 
 class TrainingError(RuntimeError):
@@ -40,8 +41,8 @@ class ScheduleHook(Hook):
 class LogHook(Hook):
     """One JSON object a logged step in a file, and a bar on a terminal or plain lines elsewhere.
 
-    Values are means over the step's micro-batches and over all ranks. On resumption the lines past the checkpoint are
-    dropped, since those steps are taken again.
+    Values are means over the step's micro-batches and over all ranks. The log up to a checkpoint is part of it, and on
+    resumption takes the place of the file, whatever became of that.
 
     Args:
         path: of the log.
@@ -61,10 +62,9 @@ class LogHook(Hook):
     def before_train(self, runner: Any) -> None:
         if not is_main_process():
             return
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         last = self.steps_before + runner.iter
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
-        write_atomic(self.path, "".join(kept).encode())
+        self.text = good_lines(self.path, last) if runner.log is None else runner.log
+        write_atomic(self.path, self.text)
         self.began, self.first = time.monotonic(), runner.iter
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -85,9 +85,11 @@ class LogHook(Hook):
         if not is_main_process():
             return
         rate = max(group["lr"] for group in runner.optim_wrapper.optimizer.param_groups)
+        told = {"phase": self.phase} if self.phase else {}
+        line = json.dumps({"step": self.steps_before + step, **told, **values, "lr": rate}) + "\n"
+        self.text += line
         with open(self.path, "a") as file:
-            told = {"phase": self.phase} if self.phase else {}
-            file.write(json.dumps({"step": self.steps_before + step, **told, **values, "lr": rate}) + "\n")
+            file.write(line)
         elapsed = time.monotonic() - self.began
         if self.bar is not None:
             self.bar.update(self.task, completed=step, description=f"loss {values['loss']:.4f}")
@@ -102,11 +104,24 @@ class LogHook(Hook):
         return f" of phase {self.phase!r}" if self.phase else ""
 
     def after_train(self, runner: Any) -> None:
+        if is_main_process():
+            write_atomic(self.path, self.text)
         self.close()
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def good_lines(path: Path, last: int) -> str:
+    """The beginning of a log, up to a step or to the first line that is no line of a log."""
+    kept = []
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        for line in path.read_bytes().splitlines(keepends=True):
+            if json.loads(line)["step"] > last or not line.endswith(b"\n"):
+                break
+            kept.append(line.decode())
+    return "".join(kept)
 
 
 def mean_over_ranks(values: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -126,7 +141,7 @@ class SnapshotHook(Hook):
         draw: takes the step; all ranks call it, since what is drawn may take collectives.
     """
 
-    priority = "LOWEST"
+    priority = "BELOW_NORMAL"  # before a checkpoint, after which no step up to it is taken again
 
     def __init__(self, num: int, draw: Callable[[int], Any]) -> None:
         self.num, self.draw = num, draw
@@ -149,8 +164,8 @@ class CheckpointHook(Hook):
 
     priority = "LOW"
 
-    def __init__(self, folder: Path, every: int, preemption: Preemption) -> None:
-        self.folder, self.every, self.preemption = folder, every, preemption
+    def __init__(self, folder: Path, every: int, preemption: Preemption, log: LogHook) -> None:
+        self.folder, self.every, self.preemption, self.log = folder, every, preemption, log
 
     def before_train(self, runner: Any) -> None:
         self.began = time.monotonic()
@@ -166,6 +181,7 @@ class CheckpointHook(Hook):
         leave = self.preemption.agreed(step)
         if leave or step % self.every == 0 or step == runner.max_iters:
             if is_main_process():
-                checkpoint.save(self.folder, step, {**runner.state(), "seconds": self.seconds})
+                state = {**runner.state(), "seconds": self.seconds, "log": self.log.text}
+                checkpoint.save(self.folder, step, state)
         if leave:
             raise Preempted(step)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine import dist
 from mmengine.device import get_device
-from safetensors.torch import save_file
 
 from pipeline import manifest
 from pipeline.cell import Cell
@@ -22,9 +21,11 @@ from pipeline.engine.runner import seed_everything
 from pipeline.engine.teachers import PublishedRun
 from pipeline.engine.train import fitted, train
 from pipeline.engine.weights import import_weights
+from pipeline.files import write_atomic, written
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context, Method, Phase
 from pipeline.nn.encoders import save_encoder
+from pipeline.nn.weights import save_weights
 
 PICTURES = 8  # images shown of each run
 BEGINNING = 2**31 - 1  # the "step" whose seed initialises the weights
@@ -60,7 +61,7 @@ def pretrain(cell: Cell) -> None:
         cost, seen = total_cost([phase["cost"] for phase in done]), last.settings
         if last.name and dist.is_main_process():
             told = [{key: phase[key] for key in ("name", "steps", "result")} for phase in done]
-            (cell.files / "phases.json").write_text(json.dumps(told, indent=1) + "\n")
+            write_atomic(cell.files / "phases.json", json.dumps(told, indent=1) + "\n")
     # Weights that are read came without a teacher, and a step may need one.
     shows = method_class.trains and ("weights" not in settings or method_class.pictures is not Method.pictures)
     shown = _draw(cell, Objective(method, cell.seed), seen, "pictures") if shows else None
@@ -99,8 +100,7 @@ def _train(cell: Cell, method: Method, phase: Phase, *, work: Path, seed: int, s
 
 def save_method(method: Method, path: Path) -> None:
     """Write all that a method trained as safetensors, which leaves out a frozen teacher."""
-    own = {name: value.contiguous() for name, value in method.state_dict().items() if not name.startswith("teacher.")}
-    save_file(own, path)
+    save_weights({name: value for name, value in method.state_dict().items() if not name.startswith("teacher.")}, path)
 
 
 @torch.no_grad()
@@ -119,5 +119,6 @@ def _draw(cell: Cell, model: Objective, settings: Mapping[str, Any], name: str) 
     if not rows:
         return None
     if dist.is_main_process():
-        kind.montage({title: row.cpu() for title, row in rows.items()}).save(cell.files / f"{name}.png", optimize=True)
+        with written(cell.files / f"{name}.png") as path:
+            kind.montage({title: row.cpu() for title, row in rows.items()}).save(path, optimize=True)
     return f"{' / '.join(rows)}, from top to bottom"

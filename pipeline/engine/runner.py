@@ -92,11 +92,12 @@ class Runner(MMEngineRunner):
         self.bare_model.load_state_dict(state["model"])
         self.optim_wrapper.optimizer.load_state_dict(state["optimizer"])
         self._train_loop.step = step
-        self.resumed = (step, state["seconds"])
+        self.resumed, self.log = (step, state["seconds"]), state.get("log")
         if dist.is_main_process():
             print(f"resumed at step {step}", flush=True)
 
     resumed: tuple[int, float] = (0, 0.0)
+    log: str | None = None  # up to the checkpoint
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds: weights and the optimiser's state."""

@@ -26,6 +26,7 @@ from pipeline.data.images import as_it_is
 from pipeline.engine.fit import Plan, connect, fit
 from pipeline.engine.optim import build_optimizer, inherit_state
 from pipeline.engine.schedules import build_schedule
+from pipeline.files import written
 
 
 def train(
@@ -92,7 +93,8 @@ def train(
         hooks=hooks,
     )
     if plan.get("publish_optimizer") and dist.is_main_process():
-        torch.save(optimizer.state_dict(), files / "optimizer.pt")
+        with written(files / "optimizer.pt") as pending, open(pending, "wb") as file:
+            torch.save(optimizer.state_dict(), file)
     return cost
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config import ConfigError
 from pipeline.manifest import sha256
 from pipeline.methods.base import Method
+from pipeline.nn.weights import check_finite
 
 WRAPPERS = ("model", "model_state", "state_dict", "module")  # where released checkpoints keep the state itself
 
@@ -59,7 +60,8 @@ def import_weights(method: Method, path: str | Path) -> dict[str, Any]:
         `missing`, that it lacks.
 
     Raises:
-        ConfigError: the encoder is not all there, or a tensor has another shape: the wrong method or size.
+        ConfigError: the encoder is not all there, or a tensor has another shape: the wrong method or size; or a value
+            is not finite.
     """
     released = read_state(path)
     translated = method.translate(released)
@@ -81,6 +83,7 @@ def import_weights(method: Method, path: str | Path) -> dict[str, Any]:
             + (f"{len(shapes)} shapes differ ({shapes[0]})" if shapes else f"the encoder lacks {lacking[:3]}")
             + f"; its keys begin with {sorted(released)[:3]}. {advice}"
         )
+    check_finite(state, path)
     method.load_state_dict(state, strict=False)
     told = f"{len(state)} tensors read, {len(unused)} unused {unused}, {len(missing)} missing {missing}"
     print(f"{path}: {told}", flush=True)

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.config import ConfigError, family, models
+from pipeline.nn.weights import save_weights
 
 
 def build_encoder(
@@ -77,9 +77,9 @@ def save_encoder(encoder: nn.Module, path: Path) -> None:
     told = {"model": encoder.model_name, "image_size": encoder.image_size}
     if hasattr(encoder, "num_frames"):
         told["num_frames"] = encoder.num_frames
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    state = encoder.state_dict()
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    save_file(state, path, metadata={"encoder": json.dumps(told, sort_keys=True)})
+    save_weights(state, path, {"encoder": json.dumps(told, sort_keys=True)})
 
 
 def load_encoder(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pipeline.config import flatten
+from pipeline.manifest import ManifestError, read
 from pipeline.report.costs import device_hours, duration
 from pipeline.report.grid import Grid, Outcome, unique
 
@@ -46,12 +48,24 @@ def problems(grid: Grid) -> list[str]:
         for path in (*shown, *logs):
             if outcome.artefact(path) is None:
                 found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
+        for part, entry in outcome.manifest.get("inputs", {}).items():
+            now = _digest_of(entry["manifest"])
+            if now not in (None, entry["digest"]):
+                found.append(f"{outcome.key} was made from another {part} than {entry['manifest']} describes now "
+                             f"({entry['digest'][:12]}, now {now[:12]}); run it again.")  # fmt: skip
         wanted = json.loads(json.dumps(grid.study.settings(outcome.stage, outcome.run)))
         if outcome.manifest.get("settings") != wanted:
             old, new = flatten(outcome.manifest.get("settings", {})), flatten(wanted)
             keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
             found.append(f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}.")
     return found
+
+
+def _digest_of(path: str) -> str | None:
+    """The digest of what a manifest describes; None where it cannot be read, which other rows tell."""
+    with suppress(ManifestError):
+        return str(read(path)["digest"])
+    return None
 
 
 def protocol(grid: Grid, task: str) -> list[tuple[str, Mapping[str, Any]]]:

@@ -49,6 +49,7 @@ from pipeline.data.transforms import MEAN, STD
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS
 from pipeline.engine.train import train
+from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.dense.backbone import ViTOptions
 from pipeline.tasks.dense.draw import draw_objects, gallery
@@ -352,8 +353,9 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     val = DetectionSet(folder, "val", None, size, cell.seed)
     results = detect(model, val, settings["eval_batch_size"])
     found = average_precision(val.content, results)
-    (cell.files / "per_class.json").write_text(json.dumps(found["per_class"], indent=1))
-    draw_detections(val, results, settings["num_pictures"]).save(cell.files / "detections.png")
+    write_atomic(cell.files / "per_class.json", json.dumps(found["per_class"], indent=1))
+    with written(cell.files / "detections.png") as path:
+        draw_detections(val, results, settings["num_pictures"]).save(path)
     return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}
 
 

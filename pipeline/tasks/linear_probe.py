@@ -26,6 +26,7 @@ from pipeline.data.draws import bits
 from pipeline.data.images import Images
 from pipeline.engine.fit import connect
 from pipeline.engine.train import train
+from pipeline.files import write_atomic
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
@@ -136,7 +137,7 @@ def probe_encoder(
          **accuracy_record(logits[:, head], val.labels), "chosen": head == chosen}
         for head, rate in enumerate(rates)
     ]  # fmt: skip
-    (cell.files / "rates.json").write_text(json.dumps(by_rate, indent=1))
+    write_atomic(cell.files / "rates.json", json.dumps(by_rate, indent=1))
     return {"records": [accuracy_record(logits[:, chosen], val.labels)], "cost": cost}
 
 

@@ -37,6 +37,7 @@ from pipeline.data.transforms import MEAN, STD
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS
 from pipeline.engine.train import train
+from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.dense.backbone import ViTOptions
 from pipeline.tasks.dense.draw import draw_labels, gallery, palette
@@ -216,11 +217,12 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
                 image = val.original(index)
                 drawn.append(tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted)))
     found = scores(pixels)
-    (cell.files / "per_class.json").write_text(json.dumps(per_class(found, val.classes), indent=1))
+    write_atomic(cell.files / "per_class.json", json.dumps(per_class(found, val.classes), indent=1))
     legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
     shown = legend if len(legend) <= 24 else [legend[label] for label in pixels[3].nonzero()[:24, 0]]
     picture: Image.Image = gallery(drawn, ("truth", "predicted"), shown)
-    picture.save(cell.files / "segmentations.png")
+    with written(cell.files / "segmentations.png") as path:
+        picture.save(path)
     return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}
 
 

@@ -32,6 +32,7 @@ from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
 from pipeline.engine.teachers import PublishedRun
+from pipeline.files import write_atomic, written
 from pipeline.masking.uniform import keep, uniform_mask
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
@@ -86,8 +87,9 @@ def evaluate(cell: Cell) -> dict[str, Any]:
         labels = images.labels[pairs[:, 0]]
         measures["agreement"] = {k: agreement(described, labels, k) for k in settings["num_neighbours"]}
         by_share.append(measures)
-    (cell.files / "by_share.json").write_text(json.dumps(by_share, indent=1))
-    plot(by_share, cell.files / "separability.png")
+    write_atomic(cell.files / "by_share.json", json.dumps(by_share, indent=1))
+    with written(cell.files / "separability.png") as path:
+        plot(by_share, path)
     seconds = time.monotonic() - started
     return {
         "records": records(by_share, num_pairs),

@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import stages
-from pipeline import lock
+from pipeline import lock, manifest
 from pipeline.config import ConfigError
+from tests.small import STUDY, changed, load, publish, write_study
 from tests.small import cell as cell_of
-from tests.small import load, publish
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
@@ -90,31 +92,85 @@ def test_an_error_of_the_code_keeps_its_traceback_and_names_its_type(project, ca
     assert Path("work/data/digits.failure.json").exists()
 
 
-def test_whoever_finds_the_cell_held_has_not_failed_it(project, monkeypatch):
+def finishes(stage: str, *arguments: str) -> None:
+    """Run a stage's frame that must end well before there is anything to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [stage, *arguments])
+        with pytest.raises(SystemExit) as ended, stages.stage(stage, "A stage."):
+            pytest.fail("made again")
+    assert ended.value.code == 0
+
+
+def test_who_finds_the_cell_held_waits_and_ends_well_with_the_result_of_the_holder(project, capsys):
     cell = cell_of(load(), "prepare", "digits")
-    with lock.Lock(cell.work):
-        told = failure("prepare", *PREPARE, body=lambda cell: pytest.fail("two work at once"))
-    assert "is held by process" in told
-    assert not cell.failure.exists()
+
+    def work():
+        with lock.Lock(cell.lock):
+            begun.set()
+            time.sleep(1)
+            publish(cell)
+
+    begun = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    finishes("prepare", *PREPARE)
+    thread.join()
+    said = capsys.readouterr().out
+    assert "waiting: work/data/digits.lock is held by process" in said
+    assert "finished: data/digits holds this result, whole" in said
+    assert not cell.failure.exists() and not list(Path("work/data").glob("*"))
 
 
-def test_the_work_directory_is_held_while_the_stage_works_and_free_afterwards(project, monkeypatch):
+def test_a_finished_result_survives_workflow_tools_and_is_never_made_again(project):
+    cell = cell_of(load(), "prepare", "digits")
+    publish(cell)
+    text = cell.node.manifest.read_text()
+    finishes("prepare", *PREPARE)
+    cell.node.manifest.unlink()  # as Snakemake does before it runs a job, and after a job that failed
+    finishes("prepare", *PREPARE)
+    assert cell.node.manifest.read_text() == text and not cell.work.exists()
+
+
+def test_another_result_or_a_damaged_one_is_made_again(project, monkeypatch):
+    cell = cell_of(load(), "prepare", "digits")
+    publish(cell)
+    (cell.folder / "files/pack.bin").write_text("damaged")
     monkeypatch.setattr(sys, "argv", ["prepare", *PREPARE])
-    with stages.stage("prepare", "A stage.") as cell:
-        held = cell.work / "lock"
-        assert held.exists()
-        publish(cell)
-    assert not held.exists() and Path("data/digits/manifest.json").exists()
+    for _ in range(2):
+        with stages.stage("prepare", "A stage.") as cell:
+            publish(cell)
+        write_study(project, changed(STUDY, "data/digits/train_images", 90))
+    assert manifest.read("data/digits/manifest.json")["settings"]["train_images"] == 90
+
+
+def test_the_cell_is_held_while_the_stage_works_and_free_afterwards(project, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["prepare", *PREPARE])
     failure("prepare", *PREPARE, body=raises(ConfigError("x")))
-    assert not held.exists(), "a failure gives it back"
+    with stages.stage("prepare", "A stage.") as cell:
+        assert cell.lock.exists()
+        publish(cell)
+    assert not cell.lock.exists() and Path("data/digits/manifest.json").exists()
 
 
 def test_only_the_first_of_many_processes_holds_and_tells(project, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "7")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     cell = cell_of(load(), "prepare", "digits")
-    with lock.Lock(cell.work):  # the first process of the same job
+    told = Path("work/data/digits.launch")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with lock.Lock(cell.lock):
+        pass
+    failure("prepare", *PREPARE, body=raises(ConfigError("x")))
+    assert told.read_text() == "7 29500 False"
+    cell.failure.unlink()
+    monkeypatch.setenv("RANK", "1")
+    with lock.Lock(cell.lock):  # the first process of the same job
         assert failure("prepare", *PREPARE, body=raises(ConfigError("x"))) == "error: x"
     assert not cell.failure.exists()
+    told.write_text("7 29500 True")
+    finishes("prepare", *PREPARE)
 
 
 def test_an_interruption_is_no_failure(project, monkeypatch):
@@ -123,7 +179,7 @@ def test_an_interruption_is_no_failure(project, monkeypatch):
     for error in (KeyboardInterrupt(), SystemExit(75)):
         with pytest.raises(type(error)), stages.stage("prepare", "A stage.") as cell:
             raise error
-        assert not cell.failure.exists() and not (cell.work / "lock").exists()
+        assert not cell.failure.exists() and not cell.lock.exists()
 
 
 def test_a_real_process_ends_with_status_one(project):

@@ -100,7 +100,8 @@ def dvc_graph(folder: Path) -> dict[str, Node]:
                 stage.addressing: Node(
                     command=stage.cmd,
                     deps=frozenset(dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)),
-                    outs=frozenset(out.def_path for out in stage.outs),
+                    # Snakemake must not know of `files`, which it would delete when a job fails.
+                    outs=frozenset(out.def_path for out in stage.outs if not out.def_path.endswith("/files")),
                     settings=_settings([dep for dep in stage.deps if isinstance(dep, ParamsDependency)]),
                 )
                 for stage in stages
