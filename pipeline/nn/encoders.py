@@ -10,11 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.config import ConfigError, family, models
+from pipeline.nn.tensors import read_safetensors
+
+LARGEST = 2**13  # pixels of a side, or frames
 
 
 def build_encoder(
@@ -88,7 +90,10 @@ def load_encoder(
     """
     model, saved, frames, state = _read(path)
     encoder = build_encoder(model, image_size or saved, drop_path, num_frames or frames)
-    missing, unknown = encoder.load_state_dict(_family(model).fit_positions(state, encoder), strict=False)
+    try:
+        missing, unknown = encoder.load_state_dict(_family(model).fit_positions(state, encoder), strict=False)
+    except (RuntimeError, ValueError, KeyError) as error:  # tensors of other shapes
+        raise ConfigError(f"{path} does not fit {model}: {' '.join(str(error).split())[:300]}") from None
     if missing or unknown:
         raise ConfigError(f"{path} does not fit {model}: missing {missing}, not known {unknown}")
     return encoder
@@ -107,8 +112,8 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int], int | None, dict[str,
     """Model, height and width in pixels, frames of a clip or None, and tensors."""
     if not Path(path).is_file():
         raise ConfigError(f"there is no encoder {path}; run its pretraining, or `dvc pull`")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    state, metadata = read_safetensors(path)
+    try:
         if "encoder" in metadata:
             told = json.loads(metadata["encoder"])
             model, (height, width), frames = told["model"], told["image_size"], told.get("num_frames")
@@ -116,5 +121,10 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int], int | None, dict[str,
             model, frames = metadata["model"], None
             height, width = int(metadata["height"]), int(metadata["width"])
         else:
-            raise ConfigError(f"{path} was not saved as an encoder: its metadata has {sorted(metadata)}")
-        return model, (height, width), frames, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            raise ValueError(f"its metadata has {sorted(metadata)}")
+        sizes = (height, width) if frames is None else (height, width, frames)
+        if not isinstance(model, str) or any(type(size) is not int or not 0 < size <= LARGEST for size in sizes):
+            raise ValueError(f"its metadata says {model!r} for {sizes}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} was not saved as an encoder: {error}; run its pretraining again") from None
+    return model, (height, width), frames, state
