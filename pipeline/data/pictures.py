@@ -6,11 +6,15 @@ Pillow knows some forty formats, among them ones that start other programs; only
 import io
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pipeline.config import ConfigError
+from pipeline.data.packed import Packed
 
 FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 2**26  # of an image, above which its header is taken for a mistake: 8192 x 8192
@@ -27,6 +31,22 @@ def decode(data: bytes) -> Image.Image:
         ValueError: the bytes are not a whole image; the message is the decoder's.
     """
     return to_rgb(open_whole(data))
+
+
+def decode_packed(packed: Packed, position: int, decoder: Callable[[bytes], Any] = decode) -> Any:
+    """An image of a pack.
+
+    Args:
+        decoder: `decode`, or another that raises ValueError.
+
+    Raises:
+        ConfigError: it cannot be decoded; the message names it and its folder.
+    """
+    try:
+        return decoder(packed.read(position))
+    except ValueError as error:
+        name = f"{packed.keys[position]} of {packed.split} in {packed.folder}"
+        raise ConfigError(f"{name} cannot be decoded ({error}); prepare the data again") from None
 
 
 def open_whole(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
