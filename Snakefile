@@ -15,7 +15,7 @@ import signal
 
 from pipeline.config import load_study
 from pipeline.freshness import settle
-from pipeline.graph import Graph
+from pipeline.graph import Graph, command as stage_command
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
 GRAPH = Graph(STUDY)
@@ -107,7 +107,7 @@ rule prepare:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -127,7 +127,7 @@ rule pretrain:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -147,7 +147,7 @@ rule evaluate:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule report:
@@ -168,10 +168,10 @@ rule report:
     benchmark:
         f"logs/{STUDY.name}/report.benchmark.tsv"
     params:
-        study=STUDY.path,
+        command=stage_command("report", STUDY),
     shell:
-        "python -m stages.report --study {params.study} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 onsuccess:
-    shell("python -m stages.record --study {STUDY.path}")
+    shell("python -m stages.record --study {STUDY.path:q}")

@@ -180,7 +180,7 @@ def load_study(path: str | Path) -> Study:
     """
     path = Path(path)
     check_name(path.stem, f"the study {path}")
-    if not re.fullmatch(r"[\w./-]+", str(path)):
+    if not re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", str(path)):  # it becomes part of commands
         raise ConfigError(f"the study is {str(path)!r}; expected a path of letters, digits, '.', '_', '-' and '/'")
     raw = read(path, "study")
     check_keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"), optional=("cluster",))
