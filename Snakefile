@@ -16,7 +16,7 @@ import signal
 
 from pipeline.config import load_study
 from pipeline.freshness import settle
-from pipeline.graph import Graph
+from pipeline.graph import Graph, command as stage_command
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
 GRAPH = Graph(STUDY)
@@ -107,7 +107,7 @@ rule prepare:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -126,7 +126,7 @@ rule pretrain:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -145,7 +145,7 @@ rule evaluate:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 rule report:
@@ -166,10 +166,10 @@ rule report:
     benchmark:
         f"logs/{STUDY.name}/report.benchmark.tsv"
     params:
-        study=STUDY.path,
+        command=stage_command("report", STUDY),
     shell:
-        "python -m stages.report --study {params.study} > {log} 2>&1"
+        "{params.command} > {log:q} 2>&1"
 
 
 onsuccess:
-    shell("python -m stages.record --study {STUDY.path}")
+    shell("python -m stages.record --study {STUDY.path:q}")

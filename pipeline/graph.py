@@ -5,6 +5,7 @@ This is the one home of that knowledge. The Snakefile, DVC's plan, cells, freshn
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,12 +73,12 @@ class Node:
 
     @property
     def command(self) -> str:
-        study = self.study.path
         if self.stage == "prepare":
-            return f"python -m stages.prepare --study {study} --data {self.run}"
+            return command("prepare", self.study, "--data", self.run)
+        cell = ("--run", self.run, "--seed", str(self.seed))
         if self.stage == "pretrain":
-            return f"python -m stages.pretrain --study {study} --run {self.run} --seed {self.seed}"
-        return f"python -m stages.evaluate --study {study} --task {self.stage} --run {self.run} --seed {self.seed}"
+            return command("pretrain", self.study, *cell)
+        return command("evaluate", self.study, "--task", self.stage, *cell)
 
     @property
     def _cell(self) -> str:
@@ -152,6 +153,11 @@ class Graph:
             return 0 if teacher is None else 1 + depth(teacher)
 
         return sorted(runs, key=depth)
+
+
+def command(stage: str, study: Study, *arguments: str) -> str:
+    """The one line that runs a stage, for any shell: names that it would read otherwise are quoted."""
+    return shlex.join(["python", "-m", f"stages.{stage}", "--study", str(study.path), *arguments])
 
 
 def _check(key: Any, known: Any, where: str) -> None:

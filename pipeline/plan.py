@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError, Study
-from pipeline.graph import Graph, Node
+from pipeline.graph import Graph, Node, command
 
 PLANS = Path("config/plans")
 ROOT = "demo"  # the study whose graph stands at the top, where `dvc repro` looks for it
@@ -50,7 +50,7 @@ def dvc_file(study: Study) -> str:
         "#     dvc push, dvc pull              data, checkpoints and results\n"
         f"vars:\n  - {up}{plan}\n\nstages:\n"
         + "\n".join(stages)
-        + f"\n  report:\n{wdir}    cmd: python -m stages.report --study {study.path}\n    deps:\n"
+        + f"\n  report:\n{wdir}    cmd: {command('report', study)}\n    deps:\n"
         + "".join(line.replace("    - ", "      - ") for line in lines)
         + "    outs:\n"
         + "".join(f"      - {report}/{product}\n" for product in products)

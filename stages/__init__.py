@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -53,6 +55,8 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
             return
         with Lock(cell.lock):
             finished = cell.finished()
+            if not finished:
+                try_writing(cell.folder)
             _lead(cell, finished)
             if finished:
                 print(f"finished: {cell.folder} holds this result, whole; nothing was done (to make it again, remove "
@@ -64,7 +68,9 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
     except Exception as error:
         if cell is not None and first:
             cell.fail(error)
-        told = " ".join(str(error).split())
+        told = " ".join((refusal(error) if isinstance(error, OSError) else str(error)).split())
+        if (isinstance(error, OSError) and error.strerror is not None) or isinstance(error, shutil.Error):
+            sys.exit(f"error: {told}")  # the system's word on a file says all there is to say, too
         if not type(error).__module__.startswith("pipeline."):  # our own errors say all there is to say
             traceback.print_exc()
             told = f"{type(error).__name__}: {told}"
@@ -94,3 +100,32 @@ def _follow(cell: Cell) -> None:
 
 def _word(cell: Cell) -> Path:
     return cell.lock.with_suffix(".launch")
+
+
+def try_writing(folder: Path) -> None:
+    """Write to the folder where a result will be published and remove it again, before hours are spent on the result.
+
+    Raises:
+        OSError: it cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trial = folder / f".trial.{os.getpid()}"
+    try:
+        trial.write_bytes(bytes(2**20))
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused, with the file and the way out."""
+    while isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        where, _, why = error.args[0][0]  # of many, as a copy of a folder has them
+        error = OSError(getattr(why, "errno", None), str(why), where)
+    files = " and ".join(str(file) for file in (error.filename, error.filename2) if file is not None)
+    hints = {
+        errno.ENOSPC: "; free some space there and run this again to go on",
+        errno.EDQUOT: "; the quota is used up: free some space and run this again to go on",
+        errno.EROFS: "; results, work and logs need a file system that can be written to",
+        errno.EACCES: "; expected a place that this user may read and write",
+    }
+    return f"{files or 'the system'}: {error.strerror or error}{hints.get(error.errno or 0, '')}"

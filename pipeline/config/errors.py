@@ -46,8 +46,10 @@ def check_keys(
 
 def check_name(value: Any, where: str) -> str:
     """Names of runs, tasks and sets become parts of paths, of commands and of DVC's keys."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
-        raise ConfigError(f"{where} is called {value!r}; expected letters, digits, '-' and '_', such as 'mae-r50'")
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", value):
+        raise ConfigError(
+            f"{where} is called {value!r}; expected letters, digits, '-' and '_', such as 'mae-r50', at most 100"
+        )
     return value
 
 

@@ -185,7 +185,7 @@ def load_study(path: str | Path) -> Study:
     if path.stem in RESERVED:
         raise ConfigError(f"the study {path} is called {path.stem!r}, as a folder of the project in reports/, work/ or "
                           f"logs/ is; call it something else (taken: {sorted(RESERVED)})")  # fmt: skip
-    if not re.fullmatch(r"[\w./-]+", str(path)):
+    if not re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", str(path)):  # it becomes part of commands
         raise ConfigError(f"the study is {str(path)!r}; expected a path of letters, digits, '.', '_', '-' and '/'")
     raw = read(path, "study")
     check_keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"), optional=("cluster",))

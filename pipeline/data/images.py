@@ -4,7 +4,6 @@ Small sets of equally large images are decoded once and transformed a batch at a
 decoded and transformed image by image in the loader's workers.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
 from pipeline.data.draws import PARTNER, uniform
-from pipeline.data.packed import Packed
-from pipeline.data.pictures import decode
+from pipeline.data.packed import Packed, read_json
+from pipeline.data.pictures import decode_packed
 from pipeline.data.transforms import Transform
 
 IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
@@ -56,7 +55,7 @@ class Images(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.packed = Packed(folder, split)
         self.transform, self.seed, self.views, self.same_class_share = transform, seed, views, same_class_share
-        self.classes: list[str] = json.loads((Path(folder) / "classes.json").read_text())
+        self.classes: list[str] = read_json(Path(folder) / "classes.json", list)
         self.labels = torch.from_numpy(self.packed.labels)
         self.pixels = self._decode_all() if self._is_small(in_memory) else None
         self.by_class = self._by_class() if same_class_share else None
@@ -126,14 +125,7 @@ class Images(Dataset[dict[str, Tensor]]):
         return torch.stack([self._read(epoch, index, seed) for epoch, index in samples])
 
     def _read(self, epoch: int, index: int, seed: int) -> Tensor:
-        try:
-            image = decode(self.packed.read(index))
-        except ValueError as error:
-            key = self.packed.keys[index]
-            raise ValueError(
-                f"{key} of {self.packed.folder} cannot be decoded ({error}); prepare the data again"
-            ) from None
-        return self.transform.image(image, seed, epoch, index)
+        return self.transform.image(decode_packed(self.packed, index), seed, epoch, index)
 
     def _is_small(self, limit: int) -> bool:
         sizes = self.packed.sizes
@@ -141,7 +133,7 @@ class Images(Dataset[dict[str, Tensor]]):
         return alike and 3 * int(sizes.astype(np.int64).prod(1).sum()) <= limit
 
     def _decode_all(self) -> Tensor:
-        arrays = [np.asarray(decode(self.packed.read(position))) for position in range(len(self))]
+        arrays = [np.asarray(decode_packed(self.packed, position)) for position in range(len(self))]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
 

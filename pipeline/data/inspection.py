@@ -1,14 +1,16 @@
 """Looking at every file of a data set before it is packed: the unreadable is rejected, the odd is noted.
 
-A reject is left out of the packs. What is noted stays in them, because readers go by content: a CMYK JPEG is
-converted when it is decoded, and a PNG named `.JPEG` (ImageNet has both) is read as the PNG it is.
+A reject is left out of the packs; what is no regular file of the data set's folder is one without being opened. What
+is noted stays in them, because readers go by content: a CMYK JPEG is converted when it is decoded, and a PNG named
+`.JPEG` (ImageNet has both) is read as the PNG it is.
 """
 
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -16,12 +18,15 @@ from typing import Any, TypeVar
 
 from pipeline.config import ConfigError
 from pipeline.data.journal import Journal
+from pipeline.data.outside import read_file
 from pipeline.data.packed import PackWriter
 from pipeline.data.pictures import open_whole
 from pipeline.data.progress import track
 
 FORMATS = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG"}
-_BLOCK = 512  # files whose bytes are held at once, and that are read again after an interruption
+MOST_BYTES = 2**26  # of an image file
+_BLOCK = 512  # files that are read again after an interruption
+_AHEAD = 4  # files a thread may be ahead of the packs, whose bytes are held
 _SHOWN = 20  # names in a manifest; all of them are in files/findings.json
 _PLAIN = {"RGB", "L"}
 
@@ -72,13 +77,17 @@ class Findings:
         return {kind: {"count": len(found), "first": found[:_SHOWN]} for kind, found in both.items()}
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(root: Path, path: Path) -> Picture:
     """Reads a file and decodes it whole.
 
+    Args:
+        root: of the data set, which the file may not leave.
+        path: of the file.
+
     Raises:
-        ValueError: it is not a whole image.
+        ValueError: it is not a whole image, or `pipeline.data.outside` refuses it.
     """
-    data = path.read_bytes()
+    data = read_file(root, path, MOST_BYTES)
     image = open_whole(data)
     notes = []
     if image.format != FORMATS.get(path.suffix.lower()):
@@ -120,10 +129,16 @@ def look_at(
         return isinstance(seen, (ValueError, OSError)) and str(seen) == reason
 
     def attempts(start: int) -> Iterator[Seen | ValueError | OSError]:
-        # Threads suffice: decoders let go of the interpreter. In blocks, so that results do not pile up.
-        with ThreadPoolExecutor(num_workers or len(os.sched_getaffinity(0))) as pool:
-            for first in range(start, len(items), _BLOCK):
-                yield from pool.map(attempt, items[first : first + _BLOCK])
+        # Threads suffice: decoders let go of the interpreter. A few ahead, so that results do not pile up.
+        threads = num_workers or len(os.sched_getaffinity(0))
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[Seen | ValueError | OSError]] = deque()
+            for position in range(start, len(items)):
+                waiting.append(pool.submit(attempt, items[position]))
+                if len(waiting) > _AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
     book = Journal(journal, packs, map(name, items))
     # A reject may have been copied again meanwhile; then all from its block on is read again.

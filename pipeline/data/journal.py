@@ -31,7 +31,7 @@ class Journal:
     def __init__(self, path: Path, packs: Sequence[PackWriter], names: Iterable[str]) -> None:
         self.path, self.packs = path, packs
         text = "\n".join([*(f"{pack.split} {pack.shard_bytes}" for pack in packs), *names])
-        self._head = {"files": hashlib.sha256(text.encode()).hexdigest()}
+        self._head = {"files": hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()}
         self._file: TextIO | None = None
 
     def read(self) -> list[Block]:

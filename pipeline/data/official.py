@@ -54,6 +54,12 @@ def check_root(root: str | None, key: str, layout: str, needed: Sequence[str]) -
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{key} is {root!r}, which is not a folder. {layout}")
+    away = [path for path in needed if not (folder / path).resolve().is_relative_to(folder.resolve())]
+    if away:
+        raise ConfigError(
+            f"{key} is {root!r}, where {away[0]} is a link to {(folder / away[0]).resolve()}; expected all of a data "
+            f"set below its root, which may be a link itself. {layout}"
+        )
     missing = [path for path in needed if not _holds_something(folder / path)]
     if missing:
         there = sorted(path.name for path in folder.iterdir())

@@ -5,14 +5,18 @@ other) and `train.index.npz` (key, label, pixel size, shard, offset and length o
 last, so a split either is there as a whole or is not there.
 """
 
+import json
 import mmap
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+
+from pipeline.config import ConfigError
 
 _FIELDS = {
     "label": np.int64,
@@ -22,6 +26,7 @@ _FIELDS = {
     "offset": np.int64,
     "length": np.int64,
 }
+_AGAIN = "Copy or prepare it again"
 Row = list[Any]  # of the index: the key, then the fields above
 
 
@@ -133,7 +138,7 @@ class Packed:
 
     Raises:
         FileNotFoundError: there is no such split; the message names those there are.
-        ValueError: a shard is shorter than the index says (a copy that was cut off).
+        ConfigError: the index is damaged, or a shard is shorter than it says (a copy that was cut off).
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -145,12 +150,20 @@ class Packed:
                 f"no packed split {split!r} in {self.folder}; available: {', '.join(there) or 'none'}. "
                 "Run the prepare stage of this data set first"
             )
-        with np.load(path) as index:
+        index = read_arrays(path, ("keys", *_FIELDS))
+        self.labels, self._shard = index["label"], index["shard"]
+        self._offset, self._length = index["offset"], index["length"]
+        try:
             text = index["keys"].tobytes().decode()
-            self.labels, self._shard = index["label"], index["shard"]
-            self._offset, self._length = index["offset"], index["length"]
             self.sizes = np.stack([index["height"], index["width"]], axis=1)
-        self.keys = text.split("\n") if len(self.labels) else []
+            self.keys = text.split("\n") if len(self.labels) else []
+            columns = [index[name] for name in _FIELDS]
+            if any(column.shape != (len(self.keys),) or column.dtype.kind != "i" for column in columns):
+                raise ValueError("its columns are of different lengths")
+            if any((index[name] < 0).any() for name in ("height", "width", "shard", "offset", "length")):
+                raise ValueError("it has negative places")
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path} is damaged ({error}). {_AGAIN}") from None
         self._positions: dict[str, int] = {}
         self._maps: dict[int, mmap.mmap] = {}
         self._check_shards()
@@ -184,7 +197,39 @@ class Packed:
             path = self.folder / _shard_name(self.split, shard)
             found = path.stat().st_size if path.is_file() else 0
             if found < wanted:
-                raise ValueError(f"{path} holds {found} bytes; its index expects {wanted}. Copy or prepare it again")
+                raise ConfigError(f"{path} holds {found} bytes; its index expects {wanted}. {_AGAIN}")
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays by name of an uncompressed .npz file, which cannot hold more than its size says.
+
+    Raises:
+        ConfigError: it is damaged, compressed, or lacks one.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+                raise ValueError("it is compressed")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except Exception as error:  # damaged bytes make the readers raise nearly anything
+        told = str(error).split("\n")[0] or type(error).__name__
+        raise ConfigError(f"{path} is damaged ({told}). {_AGAIN}") from None
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """What a JSON file beside the packs holds.
+
+    Raises:
+        ConfigError: it is damaged, or no `kind`.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, kind):
+            raise ValueError(f"a {type(content).__name__}; expected a {kind.__name__}")
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged ({error}). {_AGAIN}") from None
+    return content
 
 
 def _shard_name(split: str, number: int) -> str:

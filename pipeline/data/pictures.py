@@ -1,10 +1,25 @@
-"""Decoding of image files as they are found in real data sets, by their content and not by their name."""
+"""Decoding of image files as they are found in real data sets, by their content and not by their name.
+
+Pillow knows some forty formats, among them ones that start other programs; only what a data set may hold is tried.
+"""
 
 import io
+import threading
 import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from pipeline.config import ConfigError
+from pipeline.data.packed import Packed
+
+FORMATS = ("JPEG", "PNG")
+MOST_PIXELS = 2**26  # of an image, above which its header is taken for a mistake: 8192 x 8192
+_LARGE = 2**22  # pixels from which threads decode one at a time: the largest image takes 256 MiB and more
+_ALONE = threading.Lock()
 
 
 def decode(data: bytes) -> Image.Image:
@@ -18,19 +33,43 @@ def decode(data: bytes) -> Image.Image:
     return to_rgb(open_whole(data))
 
 
-def open_whole(data: bytes) -> Image.Image:
-    """Opens an image and decodes all of its pixels, in the mode it has.
+def decode_packed(packed: Packed, position: int, decoder: Callable[[bytes], Any] = decode) -> Any:
+    """An image of a pack.
+
+    Args:
+        decoder: `decode`, or another that raises ValueError.
 
     Raises:
-        ValueError: the bytes are not a whole image; the message is the decoder's.
+        ConfigError: it cannot be decoded; the message names it and its folder.
+    """
+    try:
+        return decoder(packed.read(position))
+    except ValueError as error:
+        name = f"{packed.keys[position]} of {packed.split} in {packed.folder}"
+        raise ConfigError(f"{name} cannot be decoded ({error}); prepare the data again") from None
+
+
+def open_whole(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """Opens an image and decodes all of its pixels, in the mode it has.
+
+    Args:
+        formats: that are tried.
+
+    Raises:
+        ValueError: the bytes are not a whole image of these formats, or one of more than `MOST_PIXELS`; the message
+            is the decoder's where it has one.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken metadata, which the pixels do not depend on
-            image = Image.open(io.BytesIO(data))
-            image.load()
+            image = Image.open(io.BytesIO(data), formats=formats)
+            if (pixels := image.width * image.height) > MOST_PIXELS:
+                raise ValueError(f"{image.width:,} x {image.height:,} pixels; expected at most {MOST_PIXELS:,} in all")
+            with _ALONE if pixels > _LARGE else nullcontext():
+                image.load()
     except Exception as error:  # broken files make the decoders raise nearly anything, SyntaxError included
-        raise ValueError(str(error).replace("<_io.BytesIO object at ", "<").partition(" <")[0]) from error
+        told = str(error).replace("<_io.BytesIO object at ", "<").partition(" <")[0]
+        raise ValueError("it is empty" if not data else told or type(error).__name__) from error
     return image
 
 

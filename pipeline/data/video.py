@@ -1,5 +1,8 @@
 """Video files read with PyAV, from memory: what is in them, and the frames that a clip needs.
 
+FFmpeg knows some three hundred formats, among them playlists that have it open other files; only those that a data set
+may hold are tried.
+
 T frames of H by W pixels.
 """
 
@@ -12,6 +15,10 @@ from typing import Any
 
 import av
 import numpy as np
+
+MOST_PIXELS = 2**24  # of a frame: twice those of 4K
+# The names under which FFmpeg knows MP4, Matroska, WebM and AVI, and no protocol at all.
+CONTAINERS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi", "protocol_whitelist": ""}
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def read_frames(
                     if len(frames) == len(wanted):
                         break
         except (av.FFmpegError, EOFError) as error:
-            raise ValueError(f"a frame cannot be decoded ({error})") from None
+            raise ValueError(f"a frame cannot be decoded ({_told(error)})") from None
     if missing := len(wanted) - len(frames):
         raise ValueError(f"{missing} of {len(wanted)} frames cannot be decoded: the file is cut off or broken")
     return np.stack([frames[found.times[index]] for index in indices])
@@ -104,9 +111,11 @@ def write_video(path: Any, frames: np.ndarray, fps: int, **options: str) -> None
 @contextmanager
 def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
     try:
-        container = av.open(io.BytesIO(data))
-    except (av.FFmpegError, EOFError) as error:
-        raise ValueError(f"no video file ({error})" if data else "it is empty") from None
+        container = av.open(io.BytesIO(data), options=CONTAINERS)
+    except (av.FFmpegError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"no video file of MP4, Matroska, WebM or AVI ({_told(error)})" if data else "it is empty"
+        ) from None
     with container:
         if not container.streams.video:
             held = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
@@ -114,6 +123,8 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ValueError("unknown video codec")
+        if stream.codec_context.width * stream.codec_context.height > MOST_PIXELS:
+            raise ValueError(f"frames of more than {MOST_PIXELS:,} pixels")
         stream.codec_context.thread_count = 1  # loaders work side by side; starting threads costs more than a clip
         yield container, stream
 
@@ -125,7 +136,7 @@ def _contents(container: Any, stream: Any) -> Contents:
             if packet.pts is not None and packet.size and not packet.is_discard:
                 packets.append((packet.pts, packet.is_keyframe))
     except (av.FFmpegError, EOFError) as error:
-        raise ValueError(f"its packets cannot be read ({error})") from None
+        raise ValueError(f"its packets cannot be read ({_told(error)})") from None
     if not packets:
         raise ValueError("no frames of video")
     packets.sort()
@@ -136,6 +147,11 @@ def _contents(container: Any, stream: Any) -> Contents:
         raise ValueError("no frame rate")
     times = tuple(pts for pts, _ in packets)
     return Contents(times, tuple(place for place, (_, key) in enumerate(packets) if key), fps)
+
+
+def _told(error: Exception) -> str:
+    """FFmpeg's own words, without the name of the buffer in memory."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _pixels(frame: Any, short_side: int | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.files import fsync, sha256, write_atomic, written
+from pipeline.nn.tensors import read_pickle
 
 KEEP = 2
 
@@ -55,7 +56,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     for path in reversed(found):
         complaint = _complaint(path)
         if complaint is None:
-            return int(path.stem.partition("-")[2]), torch.load(path, map_location="cpu", weights_only=True)
+            return int(path.stem.partition("-")[2]), read_pickle(path)
         print(f"warning: {path} is not used: {complaint}", flush=True)
     if found:
         raise CheckpointError(
@@ -77,6 +78,8 @@ def _seal(path: Path) -> Path:
 def _complaint(path: Path) -> str | None:
     try:
         seal = json.loads(_seal(path).read_text())
+        if not isinstance(seal, dict):
+            raise ValueError
     except (OSError, ValueError):
         return "its seal, the .json beside it, is missing or broken"
     if (size := path.stat().st_size) != seal.get("bytes"):

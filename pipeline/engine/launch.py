@@ -4,7 +4,7 @@
 than one process should run it, the command replaces itself by torchrun, which starts it again once per GPU:
 
     a cluster job over several nodes    srun, one torchrun per node, one process per GPU
-    one machine with several GPUs       torchrun --standalone
+    one machine with several GPUs       torchrun, which nothing beyond the machine reaches
     one GPU, or none                    the process goes on as it is
 
 Under Slurm the granted GPUs decide; elsewhere the visible ones do, or UNMASK_NUM_PROCESSES. On the test cluster of
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pipeline.config import ConfigError
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+LOOPBACK = (sys.executable, "-m", "pipeline.engine.loopback")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ def torchrun(
     if allocation is None or allocation.num_nodes == 1:
         if processes == 1:
             return None
-        return [*TORCHRUN, "--standalone", f"--nproc-per-node={processes}", *program]
+        return [*LOOPBACK, f"--nproc-per-node={processes}", *program]
     nodes = allocation.num_nodes
     step = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
     # A step does not inherit its job's CPUs: since Slurm 22.05 each torchrun would otherwise get one core.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipeline.config import ConfigError
+from pipeline.nn.tensors import read_pickle
 
 # Embeddings keep their scale in fine-tuning: no decay for the class token and the position table.
 TOKENS = ("cls_token", "pos_embed")
@@ -178,12 +179,17 @@ def inherit_state(optimizer: Optimizer, teacher: Path | None) -> None:
             f"train.inherit_optimizer is set, and there is no {path}; the teacher's run has to set "
             "train.publish_optimizer: true"
         )
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_pickle(path)
     own = optimizer.state_dict()
-    sizes = [[len(group["params"]) for group in groups["param_groups"]] for groups in (saved, own)]
-    if sizes[0] != sizes[1]:
-        raise ConfigError(f"{path} has groups of {sizes[0]} parameters; expected {sizes[1]}: the same method and model")
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    try:
+        sizes = [[len(group["params"]) for group in groups["param_groups"]] for groups in (saved, own)]
+        if sizes[0] != sizes[1]:
+            raise ConfigError(
+                f"{path} has groups of {sizes[0]} parameters; expected {sizes[1]}: the same method and model"
+            )
+        optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no state of an optimiser ({error}); run that pretraining again") from None
 
 
 def resnet_layer(name: str) -> int:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 from pipeline import manifest
@@ -11,6 +10,7 @@ from pipeline.config import ConfigError, models
 from pipeline.methods import build_method
 from pipeline.methods.base import Context, Method
 from pipeline.nn.encoders import load_encoder, model_of
+from pipeline.nn.tensors import read_safetensors
 
 
 class PublishedRun:
@@ -45,7 +45,7 @@ class PublishedRun:
         context = Context(num_classes=self.num_classes, num_steps=0, batch_size=0, teacher=self.teacher)
         method = build_method(self.settings, context)
         path = self.path.with_name("method.safetensors")
-        missing, unknown = method.load_state_dict(load_file(path), strict=False)
+        missing, unknown = method.load_state_dict(read_safetensors(path)[0], strict=False)
         missing = [name for name in missing if not name.startswith("teacher.")]  # published by the teacher itself
         if missing or unknown:
             raise ConfigError(f"{path} does not fit {type(method).__name__}: missing {missing}, not known {unknown}; "

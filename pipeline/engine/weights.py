@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.config import ConfigError
 from pipeline.manifest import sha256
 from pipeline.methods.base import Method
+from pipeline.nn.tensors import read_pickle, read_safetensors
 from pipeline.nn.weights import check_finite
 
 WRAPPERS = ("model", "model_state", "state_dict", "module")  # where released checkpoints keep the state itself
@@ -28,18 +27,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise ConfigError(
             f"weights is {str(path)!r}, and there is no such file; download the authors' checkpoint there"
         )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # The authors' training scripts save their arguments beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make the unpickler raise whatever they happen to spell
-        reason = (str(error) or "it is empty").splitlines()[0]
-        raise ConfigError(
-            f"{path} cannot be read as a checkpoint of tensors ({reason}); expected a state dict as .safetensors, .pth "
-            "or .pt. Nothing in it was executed"
-        ) from None
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    # The authors' training scripts save their arguments beside the weights.
+    state = read_pickle(path, allowed=(argparse.Namespace,))
     for name in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]

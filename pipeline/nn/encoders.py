@@ -12,11 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from safetensors import safe_open
 from torch import nn
 
 from pipeline.config import ConfigError, family, models
+from pipeline.nn.tensors import read_safetensors
 from pipeline.nn.weights import save_weights
+
+LARGEST = 2**13  # pixels of a side, or frames
 
 
 def build_encoder(
@@ -95,7 +97,10 @@ def load_encoder(
     """
     model, saved, frames, state = _read(path)
     encoder = build_encoder(model, image_size or saved, drop_path, num_frames or frames)
-    missing, unknown = encoder.load_state_dict(_family(model).fit_positions(state, encoder), strict=False)
+    try:
+        missing, unknown = encoder.load_state_dict(_family(model).fit_positions(state, encoder), strict=False)
+    except (RuntimeError, ValueError, KeyError) as error:  # tensors of other shapes
+        raise ConfigError(f"{path} does not fit {model}: {' '.join(str(error).split())[:300]}") from None
     if missing or unknown:
         raise ConfigError(f"{path} does not fit {model}: missing {missing}, not known {unknown}")
     return encoder
@@ -114,8 +119,8 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int] | None, int | None, di
     """Model, height and width in pixels or None, frames of a clip or None, and tensors."""
     if not Path(path).is_file():
         raise ConfigError(f"there is no encoder {path}; run its pretraining, or `dvc pull`")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    state, metadata = read_safetensors(path)
+    try:
         if "encoder" in metadata:
             told = json.loads(metadata["encoder"])
             model, sides, frames = told["model"], told["image_size"], told.get("num_frames")
@@ -123,5 +128,11 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int] | None, int | None, di
             model, frames = metadata["model"], None
             sides = (int(metadata["height"]), int(metadata["width"]))
         else:
-            raise ConfigError(f"{path} was not saved as an encoder: its metadata has {sorted(metadata)}")
-        return model, sides and tuple(sides), frames, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            raise ValueError(f"its metadata has {sorted(metadata)}")
+        sizes = [size for size in (*(sides or ()), frames) if size is not None]
+        if not isinstance(model, str) or any(type(size) is not int or not 0 < size <= LARGEST for size in sizes):
+            raise ValueError(f"its metadata says {model!r} for {sizes}")
+        image_size = None if sides is None else (sides[0], sides[1])
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ConfigError(f"{path} was not saved as an encoder: {error}; run its pretraining again") from None
+    return model, image_size, frames, state

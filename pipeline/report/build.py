@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline import manifest as manifests
 from pipeline.config import Study
+from pipeline.graph import command
 from pipeline.report.ablations import ablation_table, find_ablations
 from pipeline.report.comparison import COMPARISONS, SCALE, comparison_tables
 from pipeline.report.costs import cost_table
@@ -149,7 +150,7 @@ def _manifest(grid: Grid, folder: Path) -> str:
         "format": manifests.FORMAT,
         "stage": "report",
         "study": study.name,
-        "command": f"python -m stages.report --study {study.path}",
+        "command": command("report", study),
         "inputs": inputs,
         "cells": counts(grid.outcomes),
         "artefacts": artefacts,

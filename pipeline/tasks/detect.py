@@ -306,11 +306,13 @@ def average_precision(content: Mapping[str, Any], results: Sequence[Mapping[str,
         box_ap, box_ap50, mask_ap, mask_ap50, and per_class: {name: {box_ap, mask_ap}}; None for a class
         without objects.
     """
-    names = [category["name"] for category in content["categories"]]
+    names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
     found: dict[str, Any] = {"per_class": {name: {} for name in names}}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth = COCO()
-        truth.dataset = {"info": {}, **content}
+        # pycocotools takes an id of 0 for "no match", and one that repeats for one object: each gets its own.
+        objects = [{**entry, "id": number} for number, entry in enumerate(content["annotations"], 1)]
+        truth.dataset = {"info": {}, **content, "annotations": objects}
         truth.createIndex()
         for kind, iou_type in IOU_TYPES.items():
             if not results:  # loadRes takes no empty list

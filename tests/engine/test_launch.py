@@ -7,7 +7,15 @@ import sys
 import pytest
 
 from pipeline.config import ConfigError
-from pipeline.engine.launch import TORCHRUN, Allocation, num_processes, parse_allocation, read_allocation, torchrun
+from pipeline.engine.launch import (
+    LOOPBACK,
+    TORCHRUN,
+    Allocation,
+    num_processes,
+    parse_allocation,
+    read_allocation,
+    torchrun,
+)
 
 ARGUMENTS = ["--study", "config/smoke.yaml", "--run", "mae", "--seed", "0"]
 STAGE = ["-m", "--", "stages.pretrain", *ARGUMENTS]
@@ -28,7 +36,7 @@ def test_one_process_stays_as_it_is(allocation):
 
 @pytest.mark.parametrize("allocation", [None, granted()])
 def test_one_machine(allocation):
-    assert command(allocation, 2) == [*TORCHRUN, "--standalone", "--nproc-per-node=2", *STAGE]
+    assert command(allocation, 2) == [*LOOPBACK, "--nproc-per-node=2", *STAGE]
 
 
 def test_several_nodes():
@@ -114,3 +122,36 @@ def test_a_request_that_cannot_be_met_is_one_clear_error(environment, allocation
 def test_importing_it_imports_no_torch():
     program = "import sys, pipeline.engine.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": "."}).returncode == 0
+
+
+LISTENING = """
+import contextlib, os, pathlib, torch.distributed as dist
+dist.init_process_group("gloo")
+dist.barrier()
+if dist.get_rank() == 0:
+    sockets = set()
+    for process in (os.getpid(), os.getppid()):
+        for entry in pathlib.Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                sockets.add(os.readlink(entry).removeprefix("socket:[").rstrip("]"))
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                print("listens", fields[1].split(":")[0], flush=True)
+dist.barrier()
+"""
+
+
+def test_on_one_machine_nothing_listens_beyond_it(tmp_path):
+    (tmp_path / "worker.py").write_text(LISTENING)
+    done = subprocess.run(
+        [*LOOPBACK, "--nproc-per-node=2", "-m", "--", "worker"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{os.getcwd()}:{tmp_path}"},
+    )
+    assert done.returncode == 0, done.stderr
+    listens = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("listens")]
+    assert listens and set(listens) == {"0100007F"}, "127.0.0.1, as the kernel writes it"

@@ -28,7 +28,7 @@ def folders(tmp_path_factory):
     for name in ("one-1", "one-2"):
         with contextlib.chdir(root / name):
             train_all(int(name[-1]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command = [sys.executable, "-m", "pipeline.engine.loopback", "--nproc-per-node=2", "-m"]
     pair = [*command, "tests.engine.together", str(root / "two-2")]
     done = subprocess.run(pair, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

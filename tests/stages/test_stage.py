@@ -1,6 +1,8 @@
 """What all stages share: a command line, a work directory of their own, and one clear line when something is wrong."""
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -192,3 +194,28 @@ def test_a_real_process_ends_with_status_one(project):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: data/digits/manifest.json is missing; the stage that makes it has not been run\n"
     assert Path("work/small/knn/mae-0.failure.json").exists()
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file(project, capsys):
+    full = OSError(errno.ENOSPC, "No space left on device", "results/small/x.pt")
+    told = failure("prepare", *PREPARE, body=raises(full))
+    assert (
+        told == "error: results/small/x.pt: No space left on device; free some space there and run this again to go on"
+    )
+    many = shutil.Error([("work/a", "results/a", "[Errno 28] No space left on device"), ("work/b", "results/b", "x")])
+    assert failure("prepare", *PREPARE, body=raises(many)) == "error: work/a: [Errno 28] No space left on device"
+    assert capsys.readouterr().err == "", "no traceback"
+
+
+def test_a_results_folder_that_cannot_be_written_is_told_before_anything_is_done(project, monkeypatch, capsys):
+    Path("data/digits").mkdir(parents=True)
+
+    def refuse(path, content, write=Path.write_bytes):
+        if "data/digits" in str(path):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    told = failure("prepare", *PREPARE, body=lambda cell: pytest.fail("it began"))
+    assert "data/digits" in told and "Read-only file system; results, work and logs need" in told
+    assert capsys.readouterr().err == "" and not list(Path("data/digits").iterdir())

@@ -5,7 +5,6 @@ rate of s spans s · T frames of a video at `target_fps`, of others as many as t
 evenly spaced from the span's first to its last, rounded down. B items, R clips of each, S pixels a side.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
-from pipeline.data.packed import Packed
+from pipeline.data.packed import Packed, read_arrays, read_json
+from pipeline.data.pictures import decode_packed
 from pipeline.data.transforms import MEAN, STD, RandomCrop, denormalise
 from pipeline.data.video import read_frames
 
@@ -34,10 +34,12 @@ class Videos:
     def __init__(self, folder: Path, split: str, decode_size: int, in_memory: int = IN_MEMORY) -> None:
         files = Path(folder) / "files"
         self.packed, self.decode_size = Packed(files, split), decode_size
-        self.classes: list[str] = json.loads((files / "classes.json").read_text())
+        self.classes: list[str] = read_json(files / "classes.json", list)
         self.labels = torch.from_numpy(self.packed.labels)
-        with np.load(files / f"{split}.videos.npz") as known:
-            self.frames, self.fps = known["frames"], known["fps"]
+        known = read_arrays(files / f"{split}.videos.npz", ("frames", "fps"))
+        self.frames, self.fps = known["frames"], known["fps"]
+        if self.frames.shape != self.labels.shape or self.fps.shape != self.labels.shape:
+            raise ConfigError(f"{files / split}.videos.npz does not fit the index beside it; prepare the data again")
         sizes = np.column_stack([self.packed.sizes, self.frames]).astype(np.int64)
         alike = len(sizes) > 0 and bool((sizes == sizes[0]).all())
         small = alike and 3 * int(sizes.prod(1).sum()) <= in_memory
@@ -52,12 +54,7 @@ class Videos:
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
 
     def _decode(self, index: int, frames: Sequence[int]) -> np.ndarray:
-        try:
-            return read_frames(self.packed.read(index), frames, self.decode_size)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.packed.keys[index]} of {self.packed.folder} cannot be decoded ({error}); prepare the data again"
-            ) from None
+        return decode_packed(self.packed, index, lambda data: read_frames(data, frames, self.decode_size))
 
 
 class TrainClips(Dataset[dict[str, Tensor]]):

@@ -4,7 +4,6 @@ Detection is read as `prepare` packs COCO: images, and `annotations/<split>.json
 it packs ADE20K: images, and a pack `<split>-labels` of PNGs with classes from 0 and 255 for what is ignored.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
-from pipeline.data.packed import Packed
-from pipeline.data.pictures import decode, open_whole
+from pipeline.data import annotations
+from pipeline.data.packed import Packed, read_json
+from pipeline.data.pictures import decode_packed, open_whole
 from pipeline.tasks.dense.transforms import (
     LargeScaleJitter,
     SceneCrop,
@@ -57,7 +57,7 @@ class DetectionSet(Dataset[Scene]):
 
     def __init__(self, folder: Path, split: str, jitter: LargeScaleJitter | None, image_size: int, seed: int) -> None:
         self.packed = Packed(folder, split)
-        self.content: dict[str, Any] = json.loads((Path(folder) / "annotations" / f"{split}.json").read_text())
+        self.content: dict[str, Any] = read_annotations(folder, split)
         self.jitter, self.image_size, self.seed = jitter, image_size, seed
         self.category_ids = [category["id"] for category in self.content["categories"]]
         self.classes = [category["name"] for category in self.content["categories"]]
@@ -74,7 +74,7 @@ class DetectionSet(Dataset[Scene]):
     def __getitem__(self, sample: tuple[int, int]) -> Scene:
         epoch, index = sample
         entry = self.images[index]
-        image = decode(self.packed.read(self.packed.find(entry["file_name"])))
+        image = decode_packed(self.packed, self.packed.find(entry["file_name"]))
         size = image.height, image.width
         if self.jitter is None:
             view, objects = fit_inside(*size, self.image_size), []
@@ -96,7 +96,7 @@ class DetectionSet(Dataset[Scene]):
     def truth(self, index: int) -> Scene:
         """An image as it is in the file, with its objects but without crowds."""
         entry = self.images[index]
-        image = np.asarray(decode(self.packed.read(self.packed.find(entry["file_name"]))))
+        image = np.asarray(decode_packed(self.packed, self.packed.find(entry["file_name"])))
         objects = self._objects[entry["id"]]
         masks = self._masks(objects, image.shape[:2])
         labels = np.array([self._place[entry["category_id"]] for entry in objects], np.int64)
@@ -137,7 +137,7 @@ class SegmentationSet(Dataset[Labelled]):
         self.packed, self.label_packed = Packed(folder, split), Packed(folder, f"{split}-labels")
         if [Path(key).stem for key in self.packed.keys] != [Path(key).stem for key in self.label_packed.keys]:
             raise ValueError(f"images and labels of {split} in {folder} are of different names; prepare the data again")
-        self.classes: list[str] = json.loads((Path(folder) / "classes.json").read_text())
+        self.classes: list[str] = read_json(Path(folder) / "classes.json", list)
         self.crop, self.seed, self.evaluate = crop, seed, evaluate
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class SegmentationSet(Dataset[Labelled]):
 
     def __getitem__(self, sample: tuple[int, int]) -> Labelled:
         epoch, index = sample
-        image = decode(self.packed.read(index))
+        image = decode_packed(self.packed, index)
         labels = self.labels(index)
         size = image.height, image.width
         if self.evaluate:
@@ -162,11 +162,21 @@ class SegmentationSet(Dataset[Labelled]):
 
     def labels(self, index: int) -> np.ndarray:
         """The labels as they are in the file, (H, W) uint8."""
-        return np.asarray(open_whole(self.label_packed.read(index)))
+        return np.asarray(decode_packed(self.label_packed, index, open_whole))
 
     def original(self, index: int) -> np.ndarray:
         """An image as it is in the file, (H, W, 3) uint8."""
-        return np.asarray(decode(self.packed.read(index)))
+        return np.asarray(decode_packed(self.packed, index))
+
+
+def read_annotations(folder: Path, split: str) -> dict[str, Any]:
+    """COCO's annotations of a split.
+
+    Raises:
+        ConfigError: they are not as `prepare` left them.
+    """
+    path = Path(folder) / "annotations" / f"{split}.json"
+    return annotations.parse(path.read_bytes(), path)
 
 
 def run_lengths(segmentation: Any, size: tuple[int, ...]) -> dict[str, Any]:

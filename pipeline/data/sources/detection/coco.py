@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError
+from pipeline.data import annotations as coco_json
 from pipeline.data.inspection import Findings, Picture, look_at, read_picture
 from pipeline.data.official import Options, check_counts, check_root, journal_of
+from pipeline.data.outside import read_list
 from pipeline.data.packed import PackWriter
 
 KEY = "root"
@@ -47,7 +49,12 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
         content["images"] = [image for image in content["images"] if image["id"] in kept]
         content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
         (files / "annotations" / f"{split}.json").write_text(json.dumps(content))
-        crowds = sum(bool(entry.get("iscrowd")) for entry in content["annotations"])
+        crowds = sum(entry["iscrowd"] for entry in content["annotations"])
+        if len(content["annotations"]) == crowds:
+            raise ConfigError(
+                f"{KEY} is {str(root)!r}, where {name} has {len(kept):,} images that can be used and no object that is "
+                f"not a crowd in them; expected objects to learn from and to find. {LAYOUT}"
+            )
         splits[split] = {
             "count": len(kept),
             "instances": len(content["annotations"]) - crowds,
@@ -74,7 +81,7 @@ def _pack(
     """Packs the images of one split, their COCO ids as labels; returns the ids of those that can be used."""
 
     def look(image: dict[str, Any]) -> Picture:
-        picture = read_picture(root / folder / image["file_name"])
+        picture = read_picture(root, root / folder / image["file_name"])
         if (picture.height, picture.width) != (image["height"], image["width"]):
             raise ValueError(
                 f"{picture.width} x {picture.height} pixels; expected {image['width']} x {image['height']}"
@@ -100,14 +107,7 @@ def _pack(
 
 def _read(root: Path, name: str) -> dict[str, Any]:
     path = root / "annotations" / f"instances_{name}.json"
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is not whole JSON ({error}); copy it again. {LAYOUT}") from None
-    lacking = [key for key in ("images", "annotations", "categories") if key not in content]
-    if lacking:
-        raise ConfigError(f"{path} lacks {', '.join(lacking)}; expected COCO's instance annotations. {LAYOUT}")
-    return content
+    return coco_json.parse(read_list(root, path, LAYOUT), path)
 
 
 def _check_present(root: Path, folder: str, images: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 20
 training and 50,000 validation images of 1,000 classes, a class being its folder's position in sorted order.
 """
 
+import io
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from pipeline.config import ConfigError
 from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
 from pipeline.data.official import Options, check_counts, check_root, journal_of
+from pipeline.data.outside import read_list, read_text
 from pipeline.data.packed import PackWriter
 
 KEY = "root"
@@ -42,7 +44,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
             for (path, label), picture in look_at(
                 listed,
                 name=lambda sample: str(sample[0].relative_to(root)),
-                look=lambda sample: read_picture(sample[0]),
+                look=lambda sample: read_picture(root, sample[0]),
                 notes=lambda picture: picture.notes,
                 findings=findings,
                 num_workers=options.num_workers,
@@ -88,11 +90,9 @@ def _by_folder(root: Path, split: str, classes: list[str]) -> list[tuple[Path, i
 
 def _by_devkit(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
     """Labels of a flat `val/`: line i of the kit's ground truth is the class of the i-th image."""
-    from scipy.io import loadmat
-
-    synsets = loadmat(root / _DEVKIT / "meta.mat", squeeze_me=True)["synsets"]
-    number_to_class = {int(entry["ILSVRC2012_ID"]): str(entry["WNID"]) for entry in synsets}
-    truth = (root / _DEVKIT / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+    number_to_class = _synsets(root, root / _DEVKIT / "meta.mat")
+    path = root / _DEVKIT / "ILSVRC2012_validation_ground_truth.txt"
+    truth = read_text(root, path, LAYOUT).split()
     images = _images(root / "val")
     if len(images) != len(truth):
         raise ConfigError(
@@ -100,13 +100,29 @@ def _by_devkit(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
             f"labels for {len(truth):,}; copy val/ again"
         )
     labels = {name: label for label, name in enumerate(classes)}
-    wanted = [number_to_class[int(number)] for number in truth]
+    for place, number in enumerate(truth, 1):
+        if number not in number_to_class:
+            raise ConfigError(f"{path}, line {place} is {number[:20]!r}; expected the number of a class of meta.mat")
+    wanted = [number_to_class[number] for number in truth]
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
         raise ConfigError(
             f"{KEY} is {str(root)!r}, whose train/ lacks classes of val/: {', '.join(unknown[:5])}. {LAYOUT}"
         )
     return [(path, labels[name]) for path, name in zip(images, wanted, strict=True)]
+
+
+def _synsets(root: Path, path: Path) -> dict[str, str]:
+    """Name of class by number, from the kit's table."""
+    from scipy.io import loadmat
+
+    data = read_list(root, path, LAYOUT)
+    try:
+        synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
+        return {str(int(entry["ILSVRC2012_ID"])): str(entry["WNID"]) for entry in synsets}
+    except Exception as error:  # bytes that are no table make the reader raise nearly anything
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path} cannot be read as the kit's table of classes ({told}); copy it again") from None
 
 
 def _folders(folder: Path) -> list[str]:

@@ -5,7 +5,9 @@ UCF101 and HMDB51 are read by the same code; a class is a name's position in sor
 """
 
 import csv
+import io
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ import numpy as np
 from pipeline.config import ConfigError
 from pipeline.data.inspection import Findings, look_at
 from pipeline.data.official import check_counts, check_root, journal_of
+from pipeline.data.outside import read_file, read_list, read_text
 from pipeline.data.packed import Packed, PackWriter
 from pipeline.data.video import probe
 
 KEY = "root"
+MOST_BYTES = 2**28  # of a video
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 Listed = dict[str, list[tuple[str, str]]]  # split -> (path without or with suffix, name of class)
@@ -113,15 +117,15 @@ def read_video(root: Path, path: str, min_frames: int) -> Video:
         path: below the root, with or without its suffix.
 
     Raises:
-        ValueError: it is broken, empty or too short, or holds no video.
+        ValueError: it is broken, empty or too short, or holds no video, or `pipeline.data.outside` refuses it.
         FileNotFoundError: there is none.
     """
     whole = root / path
     there = [whole] if whole.suffix in SUFFIXES else [whole.with_name(whole.name + suffix) for suffix in SUFFIXES]
-    found = next((file for file in there if file.is_file()), None)
+    found = next((file for file in there if os.path.lexists(file)), None)
     if found is None:
         raise FileNotFoundError(f"no such file, as {' or '.join(SUFFIXES)}")
-    data = found.read_bytes()
+    data = read_file(root, found, MOST_BYTES)
     held, height, width = probe(data)
     if len(held) < min_frames:
         raise ValueError(f"{len(held)} frames, fewer than min_frames, {min_frames}")
@@ -132,17 +136,19 @@ def _kinetics(root: Path, fold: int) -> Listed:
     """Rows `label,youtube_id,time_start,time_end,split`; files `<split>/[<label>/]<id>_<start>_<end>.mp4`."""
     listed: Listed = {}
     for split in ("train", "val"):
-        with open(root / f"{split}.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        needed = {"label", "youtube_id", "time_start", "time_end"}
-        if rows and not needed <= rows[0].keys():
-            raise ConfigError(f"{root / split}.csv has the columns {list(rows[0])}; expected {sorted(needed)}")
-        listed[split] = []
-        for row in rows:
-            name = f"{row['youtube_id']}_{int(float(row['time_start'])):06d}_{int(float(row['time_end'])):06d}"
-            folder = f"{split}/{row['label']}"
-            place = folder if (root / folder).is_dir() else split
-            listed[split].append((f"{place}/{name}", row["label"]))
+        path, listed[split] = root / f"{split}.csv", []
+        rows = csv.DictReader(io.StringIO(read_text(root, path, "Expected: a table"), newline=""))
+        needed = ("label", "youtube_id", "time_start", "time_end")
+        if not set(needed) <= set(rows.fieldnames or ()):
+            raise ConfigError(f"{path} has the columns {list(rows.fieldnames or ())[:8]}; expected {sorted(needed)}")
+        try:
+            for row in rows:
+                label, video, *times = (row[key] for key in needed)
+                name = "_".join([video, *(f"{int(float(seconds)):06d}" for seconds in times)])
+                place = f"{split}/{label}" if (root / split / label).is_dir() else split
+                listed[split].append((f"{place}/{name}", label))
+        except (TypeError, ValueError, OverflowError, csv.Error) as error:
+            raise ConfigError(f"{path}, line {rows.line_num}: {error}; expected {', '.join(needed)}") from None
     return listed
 
 
@@ -150,8 +156,16 @@ def _ssv2(root: Path, fold: int) -> Listed:
     """`labels/{train,validation}.json`, a template in square brackets being the class; files `videos/<id>.webm`."""
     listed: Listed = {}
     for split, name in (("train", "train"), ("val", "validation")):
-        rows = json.loads((root / f"labels/{name}.json").read_text())
-        listed[split] = [(f"videos/{row['id']}", re.sub(r"[\[\]]", "", row["template"])) for row in rows]
+        path, listed[split] = root / f"labels/{name}.json", []
+        try:
+            rows = json.loads(read_list(root, path, "Expected: a list in JSON"))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{path} is not whole JSON ({error}); copy it again") from None
+        for place, row in enumerate(rows if isinstance(rows, list) else [rows]):
+            entry = (row.get("id"), row.get("template")) if isinstance(row, dict) else (None, None)
+            if not all(isinstance(word, str) and word for word in entry):
+                raise ConfigError(f"{path}, entry {place} is {str(row)[:60]}; expected an id and a template")
+            listed[split].append((f"videos/{entry[0]}", re.sub(r"[\[\]]", "", entry[1])))
     return listed
 
 
@@ -162,7 +176,8 @@ def _ucf101(root: Path, fold: int) -> Listed:
         path = root / f"ucfTrainTestlist/{name}list{fold:02d}.txt"
         if not path.is_file():
             raise ConfigError(f"fold is {fold}, and there is no {path}; available: 1, 2, 3")
-        paths = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        lines = read_text(root, path, "Expected: a list of files").splitlines()
+        paths = [line.split()[0] for line in lines if line.strip()]
         listed[split] = [(f"UCF-101/{path}", path.split("/")[0]) for path in paths]
     return listed
 
@@ -175,7 +190,7 @@ def _hmdb51(root: Path, fold: int) -> Listed:
     listed: Listed = {"train": [], "val": []}
     for path in lists:
         name = path.name.removesuffix(f"_test_split{fold}.txt")
-        for line in path.read_text().splitlines():
+        for line in read_text(root, path, "Expected: a list of files").splitlines():
             file, _, use = line.strip().rpartition(" ")
             if use in ("1", "2"):
                 listed["train" if use == "1" else "val"].append((f"{name}/{file.strip()}", name))
