@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +35,11 @@ def sources() -> dict[str, str]:
     return {file.stem: file.parent.name for file in files if file.stem != "__init__"}
 
 
+def reads_as(kind: str) -> tuple[str, ...]:
+    """Kinds whose readers take a set of this one too, as `READS_AS` of its folder of sources says."""
+    return getattr(import_module(f"pipeline.data.sources.{kind}"), "READS_AS", ())
+
+
 def parse_set(name: Any, entry: Any) -> DataSet:
     """One entry of a study's `data`."""
     where, known = f"data.{check_name(name, 'a data set')}", sources()
@@ -50,6 +56,8 @@ def parse_set(name: Any, entry: Any) -> DataSet:
 def choose_set(data: Mapping[str, DataSet], kind: str, named: Any, where: str) -> DataSet:
     """The set of a kind that is named, or the only one there is.
 
+    A set of another kind that can be read as this one is taken where it is named.
+
     Raises:
         ConfigError: there is none, or several and nobody says which; or the one that is named is of another kind.
     """
@@ -57,7 +65,7 @@ def choose_set(data: Mapping[str, DataSet], kind: str, named: Any, where: str) -
     if named is not None:
         if not isinstance(named, str) or named not in data:
             raise ConfigError(f"{where}.data is {named!r}; available sets: {list(data)}{nearest(named, data)}")
-        if named not in fitting:
+        if named not in fitting and kind not in reads_as(data[named].kind):
             raise ConfigError(
                 f"{where}.data is {named!r}, a set of {data[named].kind}; expected {kind}; available: {fitting}"
             )

@@ -38,8 +38,15 @@ def pool(tokens: Tensor, feature: str) -> Tensor:
 
 
 def evaluation_set(folder: Path, split: str, settings: Mapping[str, Any]) -> Images:
-    """A split as evaluation sees it: resized to `resize`, the centre of `image_size` kept."""
-    return Images(folder / "files", split, CenterCrop(settings["image_size"], settings["resize"]), seed=0)
+    """A split as evaluation sees it: resized to `resize`, the centre of `image_size` kept.
+
+    Raises:
+        ConfigError: its images have no classes, as those of captioned sets may not.
+    """
+    images = Images(folder / "files", split, CenterCrop(settings["image_size"], settings["resize"]), seed=0)
+    if not images.classes:
+        raise ConfigError(f"the images of {folder} have no classes to be told apart; name a labelled set: data: ...")
+    return images
 
 
 def evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
