@@ -86,6 +86,8 @@ def verify(path: str | Path, *, weights: bool = True) -> dict[str, Any]:
         raise ManifestError(f"{path} has a digest that is not that of its artefacts: it was changed")
     if known != seen:
         with suppress(OSError):  # as in a folder that is only read from
+            for left in path.parent.glob(f".{Path(VERIFIED).stem}.*"):  # by a reader that was killed
+                left.unlink()
             write_atomic(path.with_name(VERIFIED), json.dumps({"manifest": manifest, "files": seen}))
     return manifest
 
