@@ -67,13 +67,8 @@ def sample(count: int, number: int) -> list[int]:
 
 def main() -> None:
     whole, *rest = sys.argv[1:]
-    for name in (
-        "pipeline.engine.pretrain",
-        "pipeline.tasks.linear_probe",
-        "pipeline.tasks.knn",
-        "pipeline.methods.clmae",
-    ):
-        import_module(name)
+    for name in ("engine.pretrain", "tasks.linear_probe", "tasks.knn", "methods.clmae"):
+        import_module(f"pipeline.{name}")
     if not rest:
         for stage in STAGES:
             code, said, count = run(Path(whole), stage, 0)
@@ -100,17 +95,17 @@ def attempt(whole: Path, stage: str, moment: int) -> dict[str, Any]:
     except ManifestError as error:
         found = {"error": str(error)}
     expected = verify(whole / place / "manifest.json")
-    differing = {name: found.get(name) for name in ("artefacts", "records", "settings", "pictures", "digest")
-                 if found.get(name) != expected.get(name)}  # fmt: skip
-    left = [str(path.relative_to(folder)) for top in ("results", "data", "work") for path in (folder / top).rglob("*")
-            if path.is_file() and path.name.startswith(".") and path.name != ".verified.json"]  # fmt: skip
-    left += [str(path) for path in folder.glob("work/**/*") if path.is_file() and not path.name.endswith(".lock.since")]
+    parts = ("artefacts", "records", "settings", "pictures", "digest")
+    differing = [part for part in parts if found.get(part) != expected.get(part)]
+    there = [path.relative_to(folder) for top in ("results", "data", "work") for path in (folder / top).rglob("*")]
+    left = [str(path) for path in there if path.name.startswith(".") and path.name != ".verified.json"]
+    left += [str(path) for path in there if path.parts[0] == "work" and (folder / path).is_file()]
     good = code == 0 and not differing and not left
     repeated = published and ("finished: " not in again or "step " in again)
     if good and not repeated:
         shutil.rmtree(folder)
     return {"killed": first == -signal.SIGKILL, "published": published, "good": good, "repeated": repeated, "code": code,
-            "differing": list(differing), "left": left, "said": "" if good else said[-1500:] + again[-1500:]}  # fmt: skip
+            "differing": differing, "left": left, "said": "" if good else said[-1500:] + again[-1500:]}  # fmt: skip
 
 
 def run(folder: Path, stage: str, moment: int) -> tuple[int, str, int]:
@@ -120,7 +115,8 @@ def run(folder: Path, stage: str, moment: int) -> tuple[int, str, int]:
     if child == 0:
         os.chdir(folder)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
         name, *arguments = STAGES[stage]
         sys.argv = [name, "--study", "config/tiny.yaml", *arguments]
         module = import_module(f"stages.{name}")
@@ -135,8 +131,7 @@ def run(folder: Path, stage: str, moment: int) -> tuple[int, str, int]:
             code = 1
             print(repr(error))
         sys.stdout.flush()
-        total = counts[0]
-        counted.write_text(str(total))
+        counted.write_text(str(counts[0]))
         os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status, log.read_text(), int(counted.read_text()) if counted.exists() else 0
