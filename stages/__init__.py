@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.config import load_study
+from pipeline.config import load_study, sizes
 from pipeline.graph import Graph
 from pipeline.lock import Lock, LockError
 
@@ -50,6 +51,7 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
         with Lock(cell.work) if first else nullcontext():
             if first:
                 try_writing(cell.folder)
+            check_sizes(cell)
             yield cell
     except LockError as error:
         sys.exit(f"error: {error}")  # the holder is at work: this cell has not failed
@@ -63,6 +65,21 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
             traceback.print_exc()
             told = f"{type(error).__name__}: {told}"
         sys.exit(f"error: {told}")
+
+
+def check_sizes(cell: Cell) -> None:
+    """Hold what a run and its tasks ask of their sets against those sets, as far as they are prepared.
+
+    Raises:
+        ConfigError: one of them is too small.
+    """
+    if cell.stage == "prepare":
+        return  # it does so itself, once it knows
+    stages = ("pretrain", *cell.study.tasks) if cell.stage == "pretrain" else (cell.stage,)
+    for name, spec in cell.study.data.items():
+        path = spec.folder / "manifest.json"
+        if path.is_file() and (data := manifest.read(path).get("data")):
+            sizes.check(cell.study, name, data, stages, (cell.node.run,))
 
 
 def try_writing(folder: Path) -> None:
