@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline import manifest
 from pipeline.cell import Cell
-from pipeline.config import load_study
+from pipeline.config import load_study, sizes
 from pipeline.files import write_atomic
 from pipeline.graph import Graph
 from pipeline.lock import Lock, LockError
@@ -57,6 +58,7 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
             finished = cell.finished()
             if not finished:
                 try_writing(cell.folder)
+                check_sizes(cell)
             _lead(cell, finished)
             if finished:
                 print(f"finished: {cell.folder} holds this result, whole; nothing was done (to make it again, remove "
@@ -100,6 +102,21 @@ def _follow(cell: Cell) -> None:
 
 def _word(cell: Cell) -> Path:
     return cell.lock.with_suffix(".launch")
+
+
+def check_sizes(cell: Cell) -> None:
+    """Hold what a run and its tasks ask of their sets against those sets, as far as they are prepared.
+
+    Raises:
+        ConfigError: one of them is too small.
+    """
+    if cell.stage == "prepare":
+        return  # it does so itself, once it knows
+    stages = ("pretrain", *cell.study.tasks) if cell.stage == "pretrain" else (cell.stage,)
+    for name, spec in cell.study.data.items():
+        path = spec.folder / "manifest.json"
+        if path.is_file() and (data := manifest.read(path).get("data")):
+            sizes.check(cell.study, name, data, stages, (cell.node.run,))
 
 
 def try_writing(folder: Path) -> None:

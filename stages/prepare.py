@@ -6,6 +6,7 @@ Writes:  data/<name>/manifest.json and data/<name>/files/ (packs, classes, annot
 
 import time
 
+from pipeline.config import sizes
 from pipeline.data.prepare import prepare
 from stages import stage
 
@@ -14,6 +15,7 @@ def main() -> None:
     with stage("prepare", __doc__) as cell:
         started = time.monotonic()
         data = prepare(cell.study.data[cell.node.run], cell.work, cell.files)
+        sizes.check(cell.study, cell.node.run, data, ("pretrain", *cell.study.tasks), cell.study.runs)
         count = sum(split["count"] for split in data["splits"].values())
         cell.publish(data=data, cost={"seconds": round(time.monotonic() - started, 3), "samples": count})
 
