@@ -123,7 +123,7 @@ def test_a_journal_that_was_cut_off_counts_as_far_as_it_goes(imagenet, tmp_path,
     expected = run("imagenet", imagenet, tmp_path / "home")
     path = tmp_path / "home/work/journals/train.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    assert len(lines) == 7 and json.loads(lines[1])["count"] == 2
+    assert len(lines) == 7 and json.loads(lines[1])[1]["count"] == 2
     path.write_text("".join(lines[:3]) + lines[3][:30])
     capfd.readouterr()
     assert run("imagenet", imagenet, tmp_path / "home") == expected

@@ -19,10 +19,10 @@ def published(folder, name="mae", model=None):
     settings["model"] = model or settings["model"]
     torch.manual_seed(3)
     method = build_method(settings, Context(num_classes=4, num_steps=1, batch_size=8))
-    (folder / "work").mkdir(parents=True)
-    save_encoder(method.exported(), folder / "work/encoder.safetensors")
-    save_file(method.state_dict(), folder / "work/method.safetensors")
-    publish(folder / "run", folder / "work", {"stage": "pretrain", "settings": settings})
+    (folder / "work/files").mkdir(parents=True)
+    save_encoder(method.exported(), folder / "work/files/encoder.safetensors")
+    save_file(method.state_dict(), folder / "work/files/method.safetensors")
+    publish(folder / "run", folder / "work/files", {"stage": "pretrain", "settings": settings})
     return method, folder / "run/files/encoder.safetensors"
 
 
