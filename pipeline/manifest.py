@@ -121,7 +121,10 @@ def publish(folder: Path, files: Path, manifest: Mapping[str, Any]) -> dict[str,
     for path in (*files.rglob("*"), files):
         fsync(path)
     write_atomic(files.with_name(NAME), text)
-    finish(folder, files.parent)
+    if not finish(folder, files.parent):
+        raise ManifestError(
+            f"{files} was not published to {folder}; expected a folder called `files` that stays as it is"
+        )
     return whole
 
 

@@ -104,8 +104,8 @@ def attempt(whole: Path, stage: str, moment: int) -> dict[str, Any]:
     repeated = published and ("finished: " not in again or "step " in again)
     if good and not repeated:
         shutil.rmtree(folder)
-    return {"killed": first == -signal.SIGKILL, "published": published, "good": good, "repeated": repeated, "code": code,
-            "differing": differing, "left": left, "said": "" if good else said[-1500:] + again[-1500:]}  # fmt: skip
+    return {"killed": first == -signal.SIGKILL, "published": published, "good": good, "repeated": repeated,
+            "code": code, "differing": differing, "left": left, "said": "" if good else said[-1500:] + again[-1500:]}  # fmt: skip
 
 
 def run(folder: Path, stage: str, moment: int) -> tuple[int, str, int]:

@@ -199,7 +199,7 @@ def fill(study: Study) -> None:
         elif cell != MISSING:
             publish(study, *cell)
     for spec in study.data.values():
-        files = Path("work/data")
+        files = Path("work/data/files")
         files.mkdir(parents=True, exist_ok=True)
         (files / "train.pack").write_bytes(b"pack")
         about = {

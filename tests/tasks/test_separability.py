@@ -140,8 +140,8 @@ def runs(tmp_path):
     """runs(name, method) publishes a run as pretraining does; what it returns is the cell that measures it."""
 
     def published(name, method, teacher=None, rename=lambda name: name):
-        work = tmp_path / f"{name}-work"
-        work.mkdir()
+        work = tmp_path / f"{name}-work/files"
+        work.mkdir(parents=True)
         save_encoder(method.exported(), work / "encoder.safetensors")
         own = {rename(key): value for key, value in method.state_dict().items() if not key.startswith("teacher.")}
         save_file(own, work / "method.safetensors")
