@@ -82,11 +82,7 @@ def main() -> None:
 def attempt(whole: Path, stage: str, moment: int) -> dict[str, Any]:
     """Kill a stage once, run it again and compare."""
     folder, place = whole.with_name(f"{whole.name}-{stage}-{moment}"), PLACES[stage]
-    folder.mkdir()
-    (folder / "config").symlink_to(whole / "config")
-    for other, path in PLACES.items():
-        if other != stage and (other == "prepare" or (other == "pretrain" and stage != "prepare")):
-            shutil.copytree(whole / path, folder / path)
+    inputs_of(whole, stage, folder)
     first, said, _ = run(folder, stage, moment)
     published = (folder / place / "manifest.json").exists() or bool(list(folder.glob("work/**/manifest.json")))
     code, again, _ = run(folder, stage, 0)
@@ -104,8 +100,25 @@ def attempt(whole: Path, stage: str, moment: int) -> dict[str, Any]:
     repeated = published and ("finished: " not in again or "step " in again)
     if good and not repeated:
         shutil.rmtree(folder)
-    return {"killed": first == -signal.SIGKILL, "published": published, "good": good, "repeated": repeated,
-            "code": code, "differing": differing, "left": left, "said": "" if good else said[-1500:] + again[-1500:]}  # fmt: skip
+    return {
+        "killed": first == -signal.SIGKILL,
+        "published": published,
+        "good": good,
+        "repeated": repeated,
+        "code": code,
+        "differing": differing,
+        "left": left,
+        "said": "" if good else said[-1500:] + again[-1500:],
+    }
+
+
+def inputs_of(whole: Path, stage: str, folder: Path) -> None:
+    """A project in which a stage is the next to be run."""
+    folder.mkdir()
+    (folder / "config").symlink_to(whole / "config")
+    before = {"prepare": [], "pretrain": ["prepare"]}.get(stage, ["prepare", "pretrain"])
+    for other in before:
+        shutil.copytree(whole / PLACES[other], folder / PLACES[other])
 
 
 def run(folder: Path, stage: str, moment: int) -> tuple[int, str, int]:

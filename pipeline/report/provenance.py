@@ -49,7 +49,7 @@ def problems(grid: Grid) -> list[str]:
             if outcome.artefact(path) is None:
                 found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
         for part, entry in outcome.manifest.get("inputs", {}).items():
-            now = _digest_of(entry["manifest"])
+            now = _digest_of(str(entry["manifest"]))
             if now not in (None, entry["digest"]):
                 found.append(f"{outcome.key} was made from another {part} than {entry['manifest']} describes now "
                              f"({entry['digest'][:12]}, now {now[:12]}); run it again.")  # fmt: skip
