@@ -21,8 +21,8 @@ from pipeline.report.table import Column, Entry, Table, number, slug, word
 
 COMPARISONS = Path("config/comparisons")
 SCALE = "paper"
-VERDICTS = ("within", "outside", "protocol differs", "not run", "failed")
-_TONES = {"protocol differs": "differs", "not run": "missing"}
+VERDICTS = ("within", "outside", "protocol differs", "not run", "failed", "damaged")
+_TONES = {"protocol differs": "differs", "not run": "missing", "damaged": "failed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,14 @@ def verdict(status: str, mean: float | None, reported: float, tolerance: float, 
     """One of `VERDICTS`.
 
     Args:
-        status: `done`, `failed` or `not run`, over all seeds of the cell.
+        status: `done`, `failed`, `damaged` or `not run`, over all seeds of the cell.
         mean: what was measured, None unless `status` is `done`.
         reported: what the paper says, in the same unit.
         tolerance: the largest absolute difference that counts as agreement.
         differences: settings that make the two incomparable.
     """
     if status != "done" or mean is None:
-        return "failed" if status == "failed" else "not run"
+        return status if status in ("failed", "damaged") else "not run"
     if differences:
         return "protocol differs"
     # Values are printed to one decimal: 83.3 against 83.6 ± 0.3 agrees, whatever binary fractions say.
@@ -129,7 +129,7 @@ def _row(grid: Grid, run: str, comparison: Comparison) -> tuple[Entry, ...]:
     task, quote = comparison.task, comparison.quote
     entry = measured(grid, task, run, comparison.metric, fine=True)
     estimate = grid.estimate(task, run, comparison.metric) if grid.select(task, run) else None
-    status = "done" if estimate else "failed" if grid.select(task, run, "failed") else "not run"
+    status = "done" if estimate else entry.text if entry.text in VERDICTS else "not run"
     contrast = differences(grid, run, comparison) if estimate else []
     said = verdict(status, estimate.mean if estimate else None, quote.value, comparison.tolerance, contrast)
     difference = None if estimate is None else estimate.mean - quote.value

@@ -59,7 +59,7 @@ def utilisation(cost: Mapping[str, Any], precision: str) -> tuple[float | None, 
     peak = peak_flops(device, precision)
     if peak is None:
         return None, f"MFU: no published {precision} peak is recorded for “{device or 'unknown device'}”"
-    return speed * flops / (peak * cost.get("num_devices", 1)), ""
+    return speed * flops / (peak * (cost.get("num_devices") or 1)), ""
 
 
 def device_hours(outcomes: Sequence[Outcome]) -> float:

@@ -41,14 +41,14 @@ class Panel:
 def read_log(path: Path) -> tuple[list[float], list[float]]:
     """Steps and finite losses of a log; a torn last line and lines without a loss are passed over."""
     steps, losses = [], []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        loss = entry.get("loss") if isinstance(entry, dict) else None
-        if isinstance(loss, (int, float)) and math.isfinite(loss) and "step" in entry:
-            steps.append(float(entry["step"]))
+        step, loss = (entry.get("step"), entry.get("loss")) if isinstance(entry, dict) else (None, None)
+        if isinstance(step, (int, float)) and isinstance(loss, (int, float)) and math.isfinite(loss):
+            steps.append(float(step))
             losses.append(float(loss))
     return steps, losses
 

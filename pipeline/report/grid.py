@@ -1,4 +1,4 @@
-"""What became of each cell: done with its manifest, failed with its error, or not run.
+"""What became of each cell: done with its manifest, damaged or failed with the reason, or not run.
 
 A study implies a grid of cells; this module looks for each one's manifest and never for anything else, so a
 cell without one is still there, as a gap that says so.
@@ -17,6 +17,7 @@ from pipeline import manifest as manifests
 from pipeline.cell import failure
 from pipeline.config import Study, flatten
 from pipeline.graph import Graph, Node
+from pipeline.report.published import complaint
 from pipeline.statistics import Estimate, t_interval, wilson
 
 # Shares of counted test items; only for these is Wilson's interval meant.
@@ -25,7 +26,7 @@ PROPORTIONS = ("top1", "top5")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one node. `status` is `done`, `failed` or `not run`; `error` says why it failed."""
+    """What became of one node. `status` is `done`, `damaged`, `failed` or `not run`; `error` says why."""
 
     node: Node
     status: str
@@ -58,7 +59,9 @@ class Outcome:
         return f"{self.stage}/{self.run}-{self.seed}"
 
     def record(self, metric: str) -> Mapping[str, Any] | None:
-        return next((record for record in self.manifest.get("records", []) if record["metric"] == metric), None)
+        """What was measured, if it was: a value of None is none."""
+        own = (record for record in self.manifest.get("records", []) if record["metric"] == metric)
+        return next((record for record in own if record["value"] is not None), None)
 
     def artefact(self, path: str) -> Path | None:
         """A file that the manifest vouches for, or None where it is missing or was changed since."""
@@ -144,7 +147,7 @@ def read_grid(study: Study) -> Grid:
 def read_data(study: Study) -> dict[str, Mapping[str, Any] | None]:
     """Each data set's manifest, None where it was not prepared yet."""
     paths = {name: spec.folder / "manifest.json" for name, spec in study.data.items()}
-    return {name: manifests.read(path) if path.is_file() else None for name, path in paths.items()}
+    return {name: _data(path) if path.is_file() else None for name, path in paths.items()}
 
 
 def unique(values: Iterable[Any]) -> list[Any]:
@@ -152,12 +155,26 @@ def unique(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(value for value in values if value not in (None, "")))
 
 
+def _data(path: Path) -> Mapping[str, Any]:
+    """A data set's manifest, or what is wrong with it as `damaged`."""
+    try:
+        found = manifests.read(path)
+        wrong = complaint(found, of_data=True)
+    except (manifests.ManifestError, OSError, RecursionError) as error:
+        found, wrong = {}, str(error)
+    return found if wrong is None else {"damaged": wrong}
+
+
 def _outcome(node: Node) -> Outcome:
     if node.manifest.is_file():
         try:
-            return Outcome(node=node, status="done", manifest=manifests.read(node.manifest))
-        except manifests.ManifestError as error:
-            return Outcome(node=node, status="failed", error=str(error))
+            found = manifests.read(node.manifest)
+            if (wrong := complaint(found)) is None:
+                return Outcome(node=node, status="done", manifest=found)
+        except (manifests.ManifestError, OSError, RecursionError) as error:
+            wrong = str(error)
+        told = wrong if str(node.manifest) in wrong else f"{node.manifest} is damaged at {wrong}; run its stage again"
+        return Outcome(node=node, status="damaged", error=told)
     path = failure(node)
     if path.is_file():
         try:

@@ -55,7 +55,7 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
         for run in grid.study.runs:
             for outcome in grid.select(stage, run, "done")[:1]:
                 pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in _listed(outcome))
-                chosen += [(outcome, path, caption) for path, caption in pairs if path is not None]
+                chosen += [(outcome, path, caption) for path, caption in pairs if path and is_picture(path)]
     encoded = _encode([path for _, path, _ in chosen], budget)
     if sum(len(uri) for uri, _ in encoded) > budget:
         first: dict[tuple[Any, ...], str] = {}
@@ -76,6 +76,16 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
         )
         for (outcome, path, caption), (uri, size) in zip(chosen, encoded, strict=True)
     ]
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file holds a whole picture of a kind that a page shows."""
+    try:
+        with Image.open(path, formats=list(_TYPES)) as image:
+            image.load()
+    except Exception:  # broken files make the decoders raise nearly anything
+        return False
+    return True
 
 
 def step(path: Path) -> int | None:
@@ -120,7 +130,7 @@ def _encode(paths: Sequence[Path], budget: int) -> list[tuple[str, tuple[int, in
 
 def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=list(_TYPES)) as image:
         kind, size = _TYPES.get(image.format or ""), image.size
         if kind is None or len(content) > SMALL or side < LADDER[0][0]:
             image.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -11,6 +11,7 @@ from pipeline.config import flatten
 from pipeline.manifest import ManifestError, read
 from pipeline.report.costs import device_hours, duration
 from pipeline.report.grid import Grid, Outcome, unique
+from pipeline.report.pictures import is_picture
 
 
 def facts(grid: Grid) -> dict[str, str]:
@@ -41,12 +42,18 @@ def facts(grid: Grid) -> dict[str, str]:
 
 def problems(grid: Grid) -> list[str]:
     """What a reader must know before trusting a cell: files that changed, settings that moved on."""
-    found = []
+    found = [f"{outcome.key} is damaged: {outcome.error}" for outcome in grid.select(status="damaged")]
     for outcome in grid.select(status="done"):
+        for record in outcome.manifest["records"]:
+            if record["value"] is None:
+                found.append(f"{outcome.key} has no value of {record['metric']}; run it again.")
         shown = [picture["path"] for picture in outcome.manifest.get("pictures") or []]
         logs = [path for path in outcome.manifest.get("artefacts", {}) if path.endswith("log.jsonl")]
         for path in (*shown, *logs):
-            if outcome.artefact(path) is None:
+            file = outcome.artefact(path)
+            if file is not None and path in shown and not is_picture(file):
+                found.append(f"{outcome.key}: {path} is damaged and left out; run its stage again.")
+            if file is None:
                 found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
         for part, entry in outcome.manifest.get("inputs", {}).items():
             now = _digest_of(str(entry["manifest"]))

@@ -186,7 +186,11 @@ def task_table(grid: Grid, task: str) -> Table:
             Column(key="samples_per_second", title="Samples/s", numeric=True),
         ),
         rows=tuple(rows),
-        notes=tuple(f"{o.run}, seed {o.seed}, failed: {o.error}" for o in grid.select(task, status="failed")),
+        notes=tuple(
+            f"{o.run}, seed {o.seed}, {o.status}: {o.error}"
+            for s in ("failed", "damaged")
+            for o in grid.select(task, status=s)
+        ),
     )
 
 
@@ -196,7 +200,7 @@ def records_table(grid: Grid) -> Table:
     for outcome in grid.outcomes:
         for record in outcome.manifest.get("records", []):
             low, high = record.get("interval") or (None, None)
-            numbers = (number(v, "{:.4g}") for v in (float(record["value"]), low, high, record.get("count")))
+            numbers = (number(v, "{:.4g}") for v in (record["value"], low, high, record.get("count")))
             place = (
                 word(outcome.stage),
                 word(outcome.run),
@@ -222,7 +226,7 @@ def cells_table(grid: Grid) -> Table:
     """Every cell of the study with what became of it."""
     rows = []
     for outcome in grid.outcomes:
-        tone = {"done": "", "failed": "failed", "not run": "missing"}[outcome.status]
+        tone = {"done": "", "not run": "missing"}.get(outcome.status, "failed")
         seconds = outcome.manifest.get("cost", {}).get("seconds")
         rows.append(
             (
@@ -259,10 +263,12 @@ def _values(grid: Grid, task: str, run: str, metric: str) -> dict[str, float]:
 
 
 def _absent(grid: Grid, stage: str, run: str) -> Entry:
-    """The word for cells of which none is done."""
-    failed = tuple(outcome.key for outcome in grid.select(stage, run, "failed"))
-    keys = failed or tuple(outcome.key for outcome in grid.select(stage, run))
-    return Entry(text="failed" if failed else "not run", tone="failed" if failed else "missing", evidence=keys)
+    """The word for cells of which none has a number; one that is done should have it."""
+    for text, statuses in (("failed", ("failed",)), ("damaged", ("damaged", "done"))):
+        keys = tuple(outcome.key for outcome in grid.select(stage, run) if outcome.status in statuses)
+        if keys:
+            return Entry(text=text, tone="failed", evidence=keys)
+    return Entry(text="not run", tone="missing", evidence=tuple(outcome.key for outcome in grid.select(stage, run)))
 
 
 def _count(number: int, noun: str) -> str:
@@ -279,12 +285,11 @@ def _with_seeds(grid: Grid, task: str, run: str, metric: str) -> Entry:
     for outcome in outcomes:
         record = outcome.record(metric)
         places = digits(grid, task, metric, fine=True)
-        told.append(
-            f"seed {outcome.seed} {outcome.status}" if record is None else f"{float(record['value']):.{places}f}"
-        )
+        status = "damaged" if outcome.status == "done" else outcome.status
+        told.append(f"seed {outcome.seed} {status}" if record is None else f"{float(record['value']):.{places}f}")
     return replace(entry, note=f"{entry.note}: {', '.join(told)}")
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many cells are done, failed and not run."""
-    return {s: sum(outcome.status == s for outcome in outcomes) for s in ("done", "failed", "not run")}
+    """How many cells are done, failed, damaged and not run."""
+    return {s: sum(outcome.status == s for outcome in outcomes) for s in ("done", "failed", "damaged", "not run")}
