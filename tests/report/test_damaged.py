@@ -89,5 +89,6 @@ def test_a_picture_that_cannot_be_shown_is_left_out_and_told(study):
     shown = whole["pictures"][0]["path"]
     (path.parent / shown).write_bytes(b"")
     whole["artefacts"][shown]["sha256"] = hashlib.sha256(b"").hexdigest()
+    del whole["seal"]  # as in manifests of before there was one
     path.write_text(json.dumps(whole))
     assert f"pretrain/mae-0: {shown} is damaged and left out" in text_of(build(study))
