@@ -221,7 +221,9 @@ def _last_verified(folder: Path) -> dict[str, list[Any]]:
 
 
 def _describes(whole: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a folder holds exactly the files of a manifest."""
+    """Whether a folder holds exactly the files of a manifest, in a `files/` that is there also where it has none."""
+    if not (folder / "files").is_dir():
+        return False
     there = {str(path.relative_to(folder)) for path in (folder / "files").rglob("*") if path.is_file()}
     if there != set(whole["artefacts"]):
         return False

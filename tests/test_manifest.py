@@ -322,3 +322,9 @@ def test_provenance_tells_whether_tracked_files_differ(tmp_path, monkeypatch):
     dirty = manifest.provenance(datetime.now(UTC))
     assert re.fullmatch("[0-9a-f]{40}", clean["commit"]) and clean["commit"] == dirty["commit"]
     assert (clean["dirty"], dirty["dirty"]) == (False, True)
+
+
+def test_a_result_without_files_has_its_folder_too(tmp_path):
+    (tmp_path / "work/files").mkdir(parents=True)
+    manifest.publish(tmp_path / "cell", tmp_path / "work/files", {"stage": "knn"})
+    assert (tmp_path / "cell/files").is_dir()  # DVC tracks it
