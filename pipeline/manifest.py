@@ -174,7 +174,7 @@ def keep(folder: Path, whole: Mapping[str, Any]) -> None:
 def restore(folder: Path, key: str) -> bool:
     """Whether a folder holds the result of a work, whole; its manifest comes back where a workflow tool removed it."""
     whole = _kept(folder)
-    if whole is None or whole.get("key") != key:
+    if whole is None or whole.get("key") != key or not (folder / "files").is_dir():  # DVC removes what it makes again
         return False
     if not (folder / NAME).exists() or (folder / NAME).read_bytes() != _text(whole):
         write_atomic(folder / NAME, _text(whole))
