@@ -442,7 +442,7 @@ def test_a_run_of_weights_that_others_trained_names_them(project):
     write_recipe(project / "config/recipes/pretrained.yaml", {"model": "vit_micro", "options": {}}, needs_weights=True)
     study = changed(STUDY, "runs/mae", {"method": "pretrained"})
     write_study(project, study)
-    with pytest.raises(ConfigError, match="runs.mae lacks 'weights': pretrained makes none itself; expected the path"):
+    with pytest.raises(ConfigError, match=r"runs.mae lacks 'weights': pretrained makes none itself; expected the path"):
         load()
     write_study(project, changed(study, "runs/mae/weights", "vit.safetensors"))
     assert load().settings("pretrain", "mae")["weights"] == "vit.safetensors"
