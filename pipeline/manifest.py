@@ -100,7 +100,7 @@ def publish(folder: Path, files: Path, manifest: Mapping[str, Any]) -> dict[str,
 
     Args:
         folder: where `manifest.json` and `files/` are to stand.
-        files: the finished folder; it is gone from its place afterwards.
+        files: the finished folder, called so, alone in a work directory; it is gone from its place afterwards.
         manifest: everything but `format`, `artefacts`, `digest` and `seal`, which are computed here.
     """
     sweep(files)

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline import config
 from pipeline.config import ConfigError, Duration, Request, load_study
+from pipeline.config.study import RESERVED
 from pipeline.graph import Graph
 from tests.small import MAE, PROTOCOLS, RECIPES, STUDY, changed, load, taught, write_recipe, write_study
 
@@ -418,3 +419,30 @@ def test_a_run_may_ask_more_of_a_cluster_than_its_study(project):
     assert study.request("pretrain", "random") == Request(gpus=8)
     assert study.request("knn", "mae") == Request(gpus=1)
     assert study.request("detect", "mae") == Request()
+
+
+def test_no_study_reaches_a_folder_of_the_project(project, tmp_path):
+    """Neither by its name nor by `make clean`, whatever that is told."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    kept = [tmp_path / path for path in ("reports/templates", "results/other", "work/data", "work/uv", "logs/slurm")]
+    for folder in (*kept, tmp_path / "results/small"):
+        folder.mkdir(parents=True)
+    for name in (*RESERVED, "", ".", "..", "/", "other ../..", "$(HOME)", "a;b", "-rf", "*"):
+        if name in RESERVED:
+            write_study(project, STUDY, name)
+            with pytest.raises(ConfigError, match=f"is called '{name}', as a folder of the project"):
+                load(name)
+        done = subprocess.run(["make", "clean", f"STUDY={name}"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode != 0 and "expected the name of a study" in done.stderr, name
+    subprocess.run(["make", "clean", "STUDY=small"], cwd=tmp_path, check=True, capture_output=True)
+    assert all(folder.is_dir() for folder in kept) and not (tmp_path / "results/small").exists()
+
+
+def test_a_run_of_weights_that_others_trained_names_them(project):
+    write_recipe(project / "config/recipes/pretrained.yaml", {"model": "vit_micro", "options": {}}, needs_weights=True)
+    study = changed(STUDY, "runs/mae", {"method": "pretrained"})
+    write_study(project, study)
+    with pytest.raises(ConfigError, match=r"runs.mae lacks 'weights': pretrained makes none itself; expected the path"):
+        load()
+    write_study(project, changed(study, "runs/mae/weights", "vit.safetensors"))
+    assert load().settings("pretrain", "mae")["weights"] == "vit.safetensors"

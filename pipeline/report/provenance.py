@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from pipeline.config import flatten
@@ -43,6 +44,7 @@ def facts(grid: Grid) -> dict[str, str]:
 def problems(grid: Grid) -> list[str]:
     """What a reader must know before trusting a cell: files that changed, settings that moved on."""
     found = [f"{outcome.key} is damaged: {outcome.error}" for outcome in grid.select(status="damaged")]
+    digest_of = cache(_digest_of)  # many cells read one data set
     for outcome in grid.select(status="done"):
         for record in outcome.manifest["records"]:
             if record["value"] is None:
@@ -56,7 +58,7 @@ def problems(grid: Grid) -> list[str]:
             if file is None:
                 found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
         for part, entry in outcome.manifest.get("inputs", {}).items():
-            now = _digest_of(str(entry["manifest"]))
+            now = digest_of(str(entry["manifest"]))
             if now not in (None, entry["digest"]):
                 found.append(f"{outcome.key} was made from another {part} than {entry['manifest']} describes now "
                              f"({entry['digest'][:12]}, now {now[:12]}); run it again.")  # fmt: skip

@@ -394,3 +394,13 @@ def test_a_file_without_named_tensors_is_told(path, content):
     torch.save(content, path)
     with pytest.raises(ConfigError, match="holds no named tensors"):
         read_state(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_change_nothing(path, value):
+    state, method = filled(vit()), build("mae")
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    state["blocks.1.mlp.fc1.weight"][3, 5] = value
+    with pytest.raises(ConfigError, match=rf"{path}: encoder.blocks.1.mlp.fc1.weight has 1 of .* not finite"):
+        import_weights(method, saved(path, state))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())

@@ -159,6 +159,16 @@ def test_equal_encoders_and_methods_are_saved_as_equal_bytes(tmp_path):
         assert len(file.metadata()) == 1  # the order of several would be another each time
 
 
+@pytest.mark.parametrize("value", [float("nan"), -float("inf")])
+def test_an_encoder_that_is_not_finite_is_not_saved(encoder, tmp_path, value):
+    save_encoder(encoder, tmp_path / "encoder.safetensors")
+    before = (tmp_path / "encoder.safetensors").read_bytes()
+    encoder.blocks[0].mlp.fc1.bias.data[2] = value
+    with pytest.raises(ConfigError, match=r"encoder.safetensors: blocks.0.mlp.fc1.bias has 1 of .* not finite"):
+        save_encoder(encoder, tmp_path / "encoder.safetensors")
+    assert (tmp_path / "encoder.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
 def test_files_of_before_are_still_read(encoder, tmp_path):
     path = tmp_path / "encoder.safetensors"
     save_file(encoder.state_dict(), path, metadata={"model": "vit_micro", "height": "16", "width": "16"})

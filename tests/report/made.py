@@ -29,6 +29,7 @@ PROTOCOLS = {
     "detect": {"duration": "60 steps"},
     "segment": {"duration": "60 steps"},
 }
+DATA = "data/digits/manifest.json"
 METRICS = {
     "knn": ["top1"],
     "linear_probe": ["top1"],
@@ -171,7 +172,7 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
         "stage": stage, "study": study.name, "run": run, "method": study.runs[run].method, "seed": seed,
         "command": Graph(study).node(stage, run, seed).command,
         "settings": study.settings(stage, run),
-        "inputs": {"data": {"manifest": "data/digits/manifest.json", "digest": "d" * 64}},
+        "inputs": {"data": {"manifest": DATA, "digest": manifests.read(DATA)["digest"]}},
         "records": [
             {"metric": m, "value": value_of(stage, m, run, seed), "unit": "%", "higher_is_better": True,
              "count": 500, "interval": None}
@@ -191,13 +192,6 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
 
 def fill(study: Study) -> None:
     """Every cell's records but the failed one's and the missing one's."""
-    for cell in study.cells():
-        if cell == FAILED:
-            path = Path(f"work/{study.name}/{cell[0]}/{cell[1]}-{cell[2]}.failure.json")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"error": NASTY, "when": "2026-01-02T03:04:05+00:00", "command": "x"}))
-        elif cell != MISSING:
-            publish(study, *cell)
     for spec in study.data.values():
         files = Path("work/data/files")
         files.mkdir(parents=True, exist_ok=True)
@@ -208,3 +202,10 @@ def fill(study: Study) -> None:
             "classes": [str(i) for i in range(10)], "rejects": {"count": 1, "first": []},
         }  # fmt: skip
         manifests.publish(spec.folder, files, {"stage": "prepare", "data": about, "inputs": {}})
+    for cell in study.cells():
+        if cell == FAILED:
+            path = Path(f"work/{study.name}/{cell[0]}/{cell[1]}-{cell[2]}.failure.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"error": NASTY, "when": "2026-01-02T03:04:05+00:00", "command": "x"}))
+        elif cell != MISSING:
+            publish(study, *cell)

@@ -13,6 +13,8 @@ from scipy import stats
 import stages.report
 from pipeline import manifest
 from pipeline.report.build import LIMIT, build, headline
+from pipeline.report.grid import read_grid
+from pipeline.report.provenance import problems
 from tests.small import folder as folder_of
 
 from .made import NASTY, fill, make_study, publish, value_of
@@ -171,3 +173,14 @@ def test_the_stage_answers_a_missing_study_in_one_line(root, monkeypatch):
     with pytest.raises(SystemExit) as left:
         stages.report.main()
     assert left.value.code.startswith("error: there is no study config/nowhere.yaml; available:")
+
+
+def test_what_was_made_from_other_files_than_there_are_now_is_told(study):
+    assert not [told for told in problems(read_grid(study)) if "was made from another" in told]
+    files = Path("work/again/files")
+    files.mkdir(parents=True)
+    (files / "train.pack").write_bytes(b"another pack")
+    now = manifest.publish(Path("data/digits"), files, {"stage": "prepare", "inputs": {}})["digest"]
+    told = [told for told in problems(read_grid(study)) if "was made from another data than" in told]
+    assert len(told) == len(read_grid(study).select(status="done"))
+    assert "data/digits/manifest.json describes now" in told[0] and f"now {now[:12]}" in told[0]

@@ -192,6 +192,26 @@ def test_snakemake_runs_a_system_of_a_new_kind_and_dvc_knows_it(root):
     page = (root / "reports/toy/index.html").read_text()
     assert "Parity" in page and "Mirror" in page and "blunt" in page
     assert "Nothing to be done" in run(root, "snakemake", "-n", "--configfile=config/toy.yaml", "all")
+    check_that_nothing_is_lost(root)
+
+
+def check_that_nothing_is_lost(root):
+    """Snakemake removes outputs before it runs a job and after one that failed; the result comes back untrained."""
+    path = root / "results/toy/pretrain/mine-0/manifest.json"
+    data, text = root / "data/counted/files/numbers.json", path.read_bytes()
+    command = ("snakemake", "--cores", "1", "--configfile=config/toy.yaml", "--forcerun", "pretrain", "--")
+    command += ("results/toy/pretrain/mine-0/manifest.json",)
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-3] + b"9 ]")
+    failed = subprocess.run([sys.executable, "-m", *command], cwd=root, capture_output=True, text=True)
+    said = (root / "logs/toy/pretrain/mine-0.log").read_text()
+    assert failed.returncode == 1 and "error: data/counted/files/numbers.json has sha256" in said
+    assert not path.exists(), "Snakemake no longer does what this is about"
+    data.write_bytes(whole)
+    run(root, *command)
+    said = (root / "logs/toy/pretrain/mine-0.log").read_text()
+    assert "finished: results/toy/pretrain/mine-0" in said and "step " not in said
+    assert path.read_bytes() == text
     stages = yaml.safe_load((root / "dvc/toy/dvc.lock").read_text())["stages"]
     assert set(stages) == {
         "prepare@counted", "pretrain@mine-0", "pretrain@half-0", "parity@mine-0", "parity@half-0", "blunt@mine-0",
