@@ -179,7 +179,7 @@ def load_study(path: str | Path) -> Study:
         ConfigError: on the first mistake in the study or in a recipe it uses.
     """
     path = Path(path)
-    check_name(path.stem, f"the study {path}")
+    check_name(path.stem, f"the study {str(path)!r}")
     if not re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", str(path)):  # it becomes part of commands
         raise ConfigError(f"the study is {str(path)!r}; expected a path of letters, digits, '.', '_', '-' and '/'")
     raw = read(path, "study")

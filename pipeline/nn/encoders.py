@@ -125,6 +125,6 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int], int | None, dict[str,
         sizes = (height, width) if frames is None else (height, width, frames)
         if not isinstance(model, str) or any(type(size) is not int or not 0 < size <= LARGEST for size in sizes):
             raise ValueError(f"its metadata says {model!r} for {sizes}")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(f"{path} was not saved as an encoder: {error}; run its pretraining again") from None
     return model, (height, width), frames, state
