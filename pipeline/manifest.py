@@ -47,7 +47,7 @@ def read(path: str | Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
         raise ManifestError(f"{path} is missing; the stage that makes it has not been run") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{path} is not JSON ({error}); delete its folder and run its stage again") from None
     return _checked(manifest, path)
 
@@ -206,6 +206,9 @@ def _checked(manifest: Any, path: Path) -> dict[str, Any]:
         raise ManifestError(f"{path} has format {found}; expected {FORMAT}: run its stage again")
     if lacking := [key for key in ("digest", "artefacts") if key not in manifest]:
         raise ManifestError(f"{path} lacks {', '.join(lacking)}; delete its folder and run its stage again")
+    named = manifest["artefacts"].values() if isinstance(manifest["artefacts"], dict) else [None]
+    if not all(isinstance(artefact, dict) and "sha256" in artefact for artefact in named):
+        raise ManifestError(f"{path} has artefacts without their sha256; delete its folder and run its stage again")
     rest = {key: value for key, value in manifest.items() if key != "seal"}
     if manifest.get("seal", digest(rest)) != digest(rest):
         raise ManifestError(f"{path} is not what was written, by its seal: it was changed; delete it and run its stage "

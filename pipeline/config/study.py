@@ -181,7 +181,7 @@ def load_study(path: str | Path) -> Study:
         ConfigError: on the first mistake in the study or in a recipe it uses.
     """
     path = Path(path)
-    check_name(path.stem, f"the study {path}")
+    check_name(path.stem, f"the study {str(path)!r}")
     if path.stem in RESERVED:
         raise ConfigError(f"the study {path} is called {path.stem!r}, as a folder of the project in reports/, work/ or "
                           f"logs/ is; call it something else (taken: {sorted(RESERVED)})")  # fmt: skip

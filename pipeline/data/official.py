@@ -1,5 +1,6 @@
 """What the readers of official data sets share: their options, and checks of the folder they get."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,13 @@ def check_root(root: str | None, key: str, layout: str, needed: Sequence[str]) -
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{key} is {root!r}, which is not a folder. {layout}")
-    away = [path for path in needed if not (folder / path).resolve().is_relative_to(folder.resolve())]
-    if away:
-        raise ConfigError(
-            f"{key} is {root!r}, where {away[0]} is a link to {(folder / away[0]).resolve()}; expected all of a data "
-            f"set below its root, which may be a link itself. {layout}"
-        )
+    top = os.path.realpath(folder)
+    for path in needed:
+        if os.path.commonpath([top, real := os.path.realpath(folder / path)]) != top:
+            raise ConfigError(
+                f"{key} is {root!r}, where {path} is a link to {real}; expected all of a data set below its root, "
+                f"which may be a link itself. {layout}"
+            )
     missing = [path for path in needed if not _holds_something(folder / path)]
     if missing:
         there = sorted(path.name for path in folder.iterdir())
@@ -92,4 +94,4 @@ def check_counts(key: str, root: Path, expect: Mapping[str, int] | None, found: 
 
 
 def _holds_something(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+    return any(path.iterdir()) if path.is_dir() else os.path.isfile(path) and os.path.getsize(path) > 0

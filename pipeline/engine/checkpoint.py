@@ -80,7 +80,7 @@ def _complaint(path: Path) -> str | None:
         seal = json.loads(_seal(path).read_text())
         if not isinstance(seal, dict):
             raise ValueError
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "its seal, the .json beside it, is missing or broken"
     if (size := path.stat().st_size) != seal.get("bytes"):
         return f"it has {size} bytes and should have {seal.get('bytes')}: it was cut short"

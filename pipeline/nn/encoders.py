@@ -133,6 +133,6 @@ def _read(path: str | Path) -> tuple[str, tuple[int, int] | None, int | None, di
         if not isinstance(model, str) or any(type(size) is not int or not 0 < size <= LARGEST for size in sizes):
             raise ValueError(f"its metadata says {model!r} for {sizes}")
         image_size = None if sides is None else (sides[0], sides[1])
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise ConfigError(f"{path} was not saved as an encoder: {error}; run its pretraining again") from None
     return model, image_size, frames, state
