@@ -5,7 +5,8 @@ from typing import Any
 
 from pipeline.config import ConfigError
 from pipeline.data.jitter import JitteredCrop
-from pipeline.data.transforms import AutoAugmented, RandomCrop, Transform
+from pipeline.data.policies import AutoAugmented
+from pipeline.data.transforms import RandomCrop, Transform
 
 KINDS: dict[str, type] = {"crop": RandomCrop, "jitter": JitteredCrop, "auto": AutoAugmented}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # One stream per use, so that a crop and a mask of the same sample do not share their draws.
-MASK, CROP, AUGMENT, PARTNER, COLOUR = range(5)
+MASK, CROP, AUGMENT, PARTNER, COLOUR, START, ERASE = range(7)
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)

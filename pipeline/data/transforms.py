@@ -6,18 +6,14 @@ pixels, S the size that comes out. All results are normalised with ImageNet's me
 """
 
 import math
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import timm.data
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from pipeline.data.draws import AUGMENT, CROP, bits, uniform
+from pipeline.data.draws import CROP, uniform
 from pipeline.data.resample import KERNELS, resample
 
 MEAN = (0.485, 0.456, 0.406)
@@ -142,92 +138,6 @@ class CenterCrop:
         left, top = round((wide - self.image_size) / 2), round((tall - self.image_size) / 2)
         image = image.crop((left, top, left + self.image_size, top + self.image_size))
         return _normalise(_as_tensor(image)[None])[0]
-
-
-class AutoAugmented:
-    """timm's augmentation for fine-tuning (crop, flip, RandAugment, random erasing), seeded per sample.
-
-    Args:
-        image_size: S.
-        scale, ratio: of the crop, as in `RandomCrop`.
-        policy: timm's name of the policy, such as `rand-m9-mstd0.5-inc1`; None for none.
-        erase_ratio: probability that a rectangle is filled with noise, per pixel.
-    """
-
-    def __init__(
-        self,
-        image_size: int,
-        scale: tuple[float, float],
-        ratio: tuple[float, float],
-        policy: str | None,
-        erase_ratio: float,
-        flip: bool = True,
-    ) -> None:
-        self.image_size = image_size
-        self._augment = timm.data.create_transform(
-            input_size=image_size,
-            is_training=True,
-            scale=scale,
-            ratio=ratio,
-            hflip=0.5 if flip else 0.0,
-            color_jitter=None,
-            auto_augment=policy,
-            interpolation="bicubic",
-            re_prob=erase_ratio,
-            re_mode="pixel",
-            re_count=1,
-            mean=MEAN,
-            std=STD,
-        )
-        for operation in _operations(self._augment):
-            if operation.name.startswith("Posterize"):
-                operation.aug_fn = posterize
-
-    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
-        pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
-        samples = zip(pictures, epochs.tolist(), indices.tolist(), strict=True)
-        with _generators_kept():
-            return torch.stack([self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples])
-
-    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        with _generators_kept():
-            return self._seeded(image, seed, epoch, index)
-
-    def _seeded(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        key = int(bits(seed, epoch, index, AUGMENT)) & (2**63 - 1)
-        random.seed(key)
-        np.random.seed(key % 2**32)
-        # Not torch.manual_seed: that would seed the accelerators' generators as well, which nobody restores.
-        torch.default_generator.manual_seed(key)
-        return self._augment(image)
-
-
-def posterize(image: Image.Image, bits_to_keep: int, **_: object) -> Image.Image:
-    """The highest bits of each channel, 0 to 8; with 0 of them all is black.
-
-    timm's policies of growing strength ask for 0 bits, which Pillow took until version 12 and refuses since.
-    """
-    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
-
-
-def _operations(augment: Any) -> Iterator[Any]:
-    """timm's single operations, of a policy that draws from them and of one that lists pairs."""
-    for part in augment.transforms:
-        yield from getattr(part, "ops", ())
-        for pair in getattr(part, "policy", ()):
-            yield from pair
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Leaves Python's, NumPy's and torch's (CPU) generators as it found them."""
-    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.default_generator.set_state(states[2])
 
 
 def _normalise(images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report import words
+from pipeline.report.costs import SPEED, pretraining_speeds, sample_unit
 from pipeline.report.grid import Grid
 from pipeline.report.results import INTERVALS, headline_metrics, measured
 from pipeline.report.table import Column, Entry, Table, word
@@ -67,15 +68,22 @@ def find_ablations(grid: Grid) -> list[Ablation]:
 
 
 def ablation_table(grid: Grid, ablation: Ablation) -> Table:
-    """One row per value of the setting, one column per headline metric of the tasks that any of its runs has."""
+    """One row per value of the setting, one column per headline metric of the tasks that any of its runs has.
+
+    The last column is how fast pretraining was, where it was measured on one machine.
+    """
     runs = {run for _, run in ablation.points}
     tasks = [name for name, task in grid.study.tasks.items() if runs & set(task.runs)]
     pairs = [(task, metric) for task in tasks for metric in headline_metrics(grid, task)]
+    speeds = pretraining_speeds(grid, [run for _, run in ablation.points])
+    timed = any(speeds)
     rows = []
-    for value, run in ablation.points:
+    for (value, run), speed in zip(ablation.points, speeds, strict=True):
         estimates = [measured(grid, task, run, metric) for task, metric in pairs]
         cell = Entry(text=words.value(value), value=value if ablation.is_numeric else words.value(value))
-        rows.append((cell, word(run), *estimates))
+        keys = tuple(outcome.key for outcome in grid.select("pretrain", run, "done"))
+        told = [Entry(text=speed.text(0), value=speed, evidence=keys) if speed else word(None)] if timed else []
+        rows.append((cell, word(run), *estimates, *told))
     return Table(
         name=ablation.name,
         title=ablation.title,
@@ -87,9 +95,15 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
                 Column(key=f"{t}.{m}", title=f"{grid.study.short(t)} {grid.study.metric(t, m)}", numeric=True)
                 for t, m in pairs
             ),
+            *([Column(key=SPEED, title=f"Pretraining, {speed_unit(grid, ablation)}", numeric=True)] if timed else []),
         ),
         rows=tuple(rows),
     )
+
+
+def speed_unit(grid: Grid, ablation: Ablation) -> str:
+    """What the speeds of an ablation are counted in, such as `clips/s`."""
+    return f"{sample_unit([o for _, run in ablation.points for o in grid.select('pretrain', run, 'done')])}/s"
 
 
 def is_number(value: Any) -> bool:

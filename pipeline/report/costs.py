@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config import flatten
-from pipeline.report.grid import Grid, Outcome, unique
+from pipeline.report.grid import Grid, Outcome, estimate, unique
 from pipeline.report.table import Column, Entry, Table, number, word
+from pipeline.statistics import Estimate
 
 # Peak dense TFLOP/s (no sparsity) of the makers' data sheets: bf16 on tensor cores, float32 outside them.
 # The first name found in the device's name counts, so longer names stand before shorter ones.
@@ -31,6 +32,10 @@ PEAKS: dict[str, dict[str, float]] = {
     "RTX 4090": {"bf16": 165.2, "float32": 82.6},
     "RTX 3090": {"bf16": 71.0, "float32": 35.6},
 }
+
+
+SPEED = "samples_per_second"
+_MACHINE = ("device", "num_devices", "num_threads")
 
 
 def peak_flops(device: str, precision: str) -> float | None:
@@ -71,6 +76,20 @@ def device_hours(outcomes: Sequence[Outcome]) -> float:
 def samples_per_second(outcomes: Sequence[Outcome]) -> float | None:
     """Throughput over all devices of a cell, the mean over cells, or None where none was measured."""
     return _mean([outcome.manifest.get("cost", {}) for outcome in outcomes], "samples_per_second")
+
+
+def pretraining_speeds(grid: Grid, runs: Sequence[str]) -> list[Estimate | None]:
+    """Samples per second of each run's pretraining, with the spread over seeds.
+
+    None where none was measured, and for all of them where devices or threads differ: the settings of the runs are then
+    not what tells their speeds apart.
+    """
+    done = [[o.manifest.get("cost", {}) for o in grid.select("pretrain", run, "done")] for run in runs]
+    costs = [[cost for cost in of_run if cost.get("samples_per_second")] for of_run in done]
+    machines = {tuple(cost.get(key) for key in _MACHINE) for of_run in costs for cost in of_run}
+    if len(machines) > 1:
+        return [None] * len(runs)
+    return [estimate([{"metric": SPEED, "value": cost[SPEED]} for cost in of_run]) for of_run in costs]
 
 
 def sample_unit(outcomes: Sequence[Outcome]) -> str:

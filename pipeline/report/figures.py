@@ -20,7 +20,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from pipeline.report import words
-from pipeline.report.ablations import Ablation, is_number
+from pipeline.report.ablations import Ablation, is_number, speed_unit
+from pipeline.report.costs import SPEED, pretraining_speeds
 from pipeline.report.curves import Panel
 from pipeline.report.grid import Grid
 from pipeline.report.results import digits, headline_metrics, unit
@@ -71,27 +72,31 @@ def loss_figure(panel: Panel, runs: Sequence[str]) -> str:
 
 
 def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Name → (caption, SVG), one panel for each headline metric that was measured at two values or more.
+    """Name → (caption, SVG), one panel for each headline metric that was measured at two values or more, and for speed.
 
     Numbers are an axis with a line over it, on which what is left open is a level; words are bars.
     """
-    figures = {}
+    panels = []  # stage, metric, label, unit, decimals, estimates
     for task in grid.study.tasks:
         for metric in headline_metrics(grid, task):
-            found = [(value, grid.estimate(task, run, metric)) for value, run in ablation.points]
-            points = [(value, estimate) for value, estimate in found if estimate is not None]
-            if len(points) > 1:
-                label = f"{grid.study.short(task)} {grid.study.metric(task, metric)}"
-                name = f"{ablation.name}-{task}-{metric}".replace("_", "-")
-                gaps = [words.value(value) for value, estimate in found if estimate is None]
-                caption = f"{label} by {ablation.axis}; whiskers are 95 % intervals, where known"
-                caption += "" if ablation.is_numeric else "; the axis need not begin at zero"
-                caption += f"; no value at {', '.join(gaps)}." if gaps else "."
-                scale = f", {unit(grid, task, metric)}" if unit(grid, task, metric) else ""
-                draw = _line if ablation.is_numeric else _bars
-                setting = ablation.axis
-                panel = draw(points, setting, label + scale, digits(grid, task, metric))
-                figures[name] = (caption, _svg(panel, name, caption))
+            label = f"{grid.study.short(task)} {grid.study.metric(task, metric)}"
+            estimates = [grid.estimate(task, run, metric) for _, run in ablation.points]
+            panels.append((task, metric, label, unit(grid, task, metric), digits(grid, task, metric), estimates))
+    speeds = pretraining_speeds(grid, [run for _, run in ablation.points])
+    panels.append(("pretrain", SPEED, "Speed of pretraining", speed_unit(grid, ablation), 0, speeds))
+    figures = {}
+    for stage, metric, label, scale, decimals, estimates in panels:
+        found = list(zip((value for value, _ in ablation.points), estimates, strict=True))
+        points = [(value, estimate) for value, estimate in found if estimate is not None]
+        if len(points) > 1:
+            name = f"{ablation.name}-{stage}-{metric}".replace("_", "-")
+            gaps = [words.value(value) for value, estimate in found if estimate is None]
+            caption = f"{label} by {ablation.axis}; whiskers are 95 % intervals, where known"
+            caption += "" if ablation.is_numeric else "; the axis need not begin at zero"
+            caption += f"; no value at {', '.join(gaps)}." if gaps else "."
+            draw = _line if ablation.is_numeric else _bars
+            panel = draw(points, ablation.axis, f"{label}, {scale}" if scale else label, decimals)
+            figures[name] = (caption, _svg(panel, name, caption))
     return figures
 
 

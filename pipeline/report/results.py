@@ -15,7 +15,7 @@ from pipeline.statistics import Estimate, mean_ranks, probability_of_improvement
 
 INTERVALS = (
     "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), “[low, high]” within the one cell measured "
-    "(Wilson’s for shares of test images), which says nothing about another seed."
+    "(Wilson’s for shares of what was tested), which says nothing about another seed."
 )
 
 

@@ -3,8 +3,6 @@
 Feichtenhofer et al. 2022 (arXiv:2205.09113), appendix A and released code: the mean of the patch tokens goes through
 the pretrained final norm, dropout and one linear map; scores are averaged over views in time and space. An image ViT
 is inflated. B clips of T frames, C classes.
-
-Departures: clips are cropped, mirrored, mixed and cut into one another, without RandAugment and random erasing.
 """
 
 from typing import Any

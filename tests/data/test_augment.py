@@ -10,7 +10,7 @@ from pipeline.config import PROTOCOLS, RECIPES, ConfigError, available_methods
 from pipeline.config.heads import RECIPE_HEAD
 from pipeline.config.sections import section
 from pipeline.data.augment import build_transform
-from pipeline.data.transforms import AutoAugmented, _operations, posterize
+from pipeline.data.policies import AutoAugmented, _operations, posterize
 from tests.real import ROOT
 
 

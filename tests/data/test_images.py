@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from pipeline.config import ConfigError
 from pipeline.data.images import Images, as_it_is
 from pipeline.data.packed import PackWriter
-from pipeline.data.transforms import AutoAugmented, CenterCrop, RandomCrop, denormalise
+from pipeline.data.policies import AutoAugmented
+from pipeline.data.transforms import CenterCrop, RandomCrop, denormalise
 
 CROP = RandomCrop(16, (0.2, 1.0), (3 / 4, 4 / 3), flip=True)
 SAMPLES = [(epoch, index) for epoch in (0, 3) for index in (5, 0, 11, 7, 7, 2)]

@@ -10,8 +10,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from pipeline.data.draws import CROP, uniform
+from pipeline.data.policies import AutoAugmented
 from pipeline.data.resample import resample
-from pipeline.data.transforms import MEAN, STD, AutoAugmented, CenterCrop, RandomCrop, denormalise
+from pipeline.data.transforms import MEAN, STD, CenterCrop, RandomCrop, denormalise
 
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 

@@ -95,7 +95,15 @@ def test_a_table_has_the_tasks_that_its_runs_have(study):
              "segment": replace(study.tasks["segment"], runs=("random", "mae-r90"))}  # fmt: skip
     grid = read_grid(replace(study, tasks=tasks))
     keys = [column.key for column in ablation_table(grid, find_ablations(grid)[0]).columns]
-    assert keys == ["value", "run", "knn.top1", "linear_probe.top1", "finetune.top1", "segment.miou"]
+    assert keys == [
+        "value",
+        "run",
+        "knn.top1",
+        "linear_probe.top1",
+        "finetune.top1",
+        "segment.miou",
+        "samples_per_second",
+    ]
 
 
 def test_what_is_left_open_is_a_level_beside_numbers(root):
@@ -131,7 +139,38 @@ def test_words_are_bars_and_numbers_a_line(study):
 def test_a_panel_needs_two_points_and_names_its_gaps(study):
     grid = read_grid(study)
     figures = ablation_figures(grid, find_ablations(grid)[0])
-    assert len(figures) == 6
+    assert len(figures) == 7  # and the speed
     caption, svg = next(figure for name, figure in figures.items() if name.endswith("segment-miou"))
     assert caption.endswith("no value at 0.5.")
     assert svg.startswith("<svg") and "<title>Segmentation mIoU" in svg
+
+
+def costs(speed, device="A"):
+    return {"seconds": 60.0, "device": device, "num_devices": 8, "num_threads": 1, "unit": "clips",
+            "samples_per_second": speed}  # fmt: skip
+
+
+def test_pretraining_speed_is_drawn_over_the_setting(root):
+    study = make_study()
+    speeds = {("mae-r50", 0): 100.0, ("mae", 0): 200.0, ("mae", 1): 210.0, ("mae-r90", 0): 400.0}
+    for (run, seed), speed in speeds.items():
+        publish(study, "pretrain", run, seed, cost=costs(speed))
+    grid = read_grid(study)
+    (ablation,) = find_ablations(grid)
+    table = ablation_table(grid, ablation)
+    assert table.columns[-1].title == "Pretraining, clips/s"
+    assert [row[-1].value.mean for row in table.rows] == [100, 205, 400]
+    assert table.rows[1][-1].value.num_seeds == 2 and table.rows[1][-1].evidence == ("pretrain/mae-0", "pretrain/mae-1")
+    ((name, (caption, svg)),) = ablation_figures(grid, ablation).items()
+    assert name.endswith("pretrain-samples-per-second") and caption.startswith("Speed of pretraining by mask ratio")
+    assert ">Speed of pretraining, clips/s<" in svg and svg.count(f"stroke: {BLUE}") > 0
+
+
+def test_speeds_of_several_machines_are_not_compared(root):
+    study = make_study()
+    for run, device in (("mae-r50", "A"), ("mae", "B"), ("mae-r90", "A")):
+        publish(study, "pretrain", run, 0, cost=costs(100.0, device))
+    grid = read_grid(study)
+    (ablation,) = find_ablations(grid)
+    assert ablation_table(grid, ablation).columns[-1].key != "samples_per_second"
+    assert not ablation_figures(grid, ablation)

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
-from pipeline.data.draws import uniform
+from pipeline.data.draws import START, uniform
 from pipeline.data.packed import Packed, read_arrays, read_json
 from pipeline.data.pictures import decode_packed
+from pipeline.data.policies import FramesAugmented
 from pipeline.data.transforms import MEAN, STD, RandomCrop, denormalise
 from pipeline.data.video import read_frames
 
 KEY = "video"  # of a batch: what an encoder is given, (B, 3, T, H, W)
-START = 5  # the stream of draws that begins a clip, beside those of `pipeline.data.draws`
 IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
 
 
@@ -63,7 +63,8 @@ class TrainClips(Dataset[dict[str, Tensor]]):
     Args:
         folder: of the prepared set.
         augment: `image_size`, `num_frames`, `sampling_rate`, `target_fps`, `decode_size` (the short side after
-            decoding), `scale`, `ratio` and `flip` of the crop.
+            decoding), `scale`, `ratio` and `flip` of the crop; where said, `policy` and `erase_ratio`, see
+            `FramesAugmented`.
         repeats: R clips of each item, each with a start, a crop and an epoch number of its own.
         seed: of the run.
     """
@@ -75,6 +76,7 @@ class TrainClips(Dataset[dict[str, Tensor]]):
         self.augment, self.repeats, self.seed = augment, repeats, seed
         self.labels, self.classes = self.videos.labels, self.videos.classes
         self.crop = RandomCrop(augment["image_size"], tuple(augment["scale"]), tuple(augment["ratio"]), augment["flip"])
+        self.policy = FramesAugmented(augment.get("policy"), augment.get("erase_ratio", 0.0))
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -104,10 +106,11 @@ class TrainClips(Dataset[dict[str, Tensor]]):
         share = float(uniform(self.seed, epochs, indices, 1, START))
         length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
         pixels = self.videos.read(index, clip_frames(length, fps, self.augment, share))
+        pixels = self.policy.frames(pixels, self.seed, epoch, index)
         boxes, flips = self.crop.parameters(self.seed, epochs, indices, *pixels.shape[2:])
         top, left, height, width = boxes[0].tolist()
         cut = _resized(pixels[..., top : top + height, left : left + width], self.crop.image_size)
-        return _normalise(cut.flip(3) if flips[0] else cut)
+        return self.policy.erased(_normalise(cut.flip(3) if flips[0] else cut), self.seed, epoch, index)
 
 
 class EvalClips(Dataset[dict[str, Tensor]]):
@@ -208,19 +211,25 @@ def example(settings: Mapping[str, Any], batch_size: int) -> dict[str, Tensor]:
     return {"video": video, "labels": places % 4, "epoch": torch.zeros_like(places), "index": places}
 
 
-def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4) -> Image.Image:
-    """Rows of (B, 3, T, H, W) normalised clips as one picture, clip after clip, a line per row, frames from left."""
+def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4, most: int = 8) -> Image.Image:
+    """Rows of (B, 3, T, H, W) normalised clips as one picture: a strip per clip and row, frames from left.
+
+    Short strips stand beside each other, up to `most` frames.
+    """
     first = next(iter(rows.values()))
-    scale = -(-least // first.shape[3])
-    lines = []
+    scale, beside = -(-least // first.shape[3]), max(1, most // first.shape[2])
+    blocks = []
     for number in range(len(first)):
+        strips = []
         for clips in rows.values():
             pixels = (denormalise(clips[number].transpose(0, 1)) * 255).round().byte().permute(0, 2, 3, 1).numpy()
             pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
             tiles = [np.pad(tile, ((gap, gap), (gap, gap), (0, 0)), constant_values=255) for tile in pixels]
-            lines.append(np.concatenate(tiles, axis=1))
-        lines.append(np.full((2 * gap, *lines[-1].shape[1:]), 255, np.uint8))
-    return Image.fromarray(np.concatenate(lines[:-1], axis=0))
+            strips.append(np.concatenate(tiles, axis=1))
+        blocks.append(np.pad(np.concatenate(strips), ((0, 2 * gap), (0, 4 * gap), (0, 0)), constant_values=255))
+    blocks += [np.full_like(blocks[0], 255)] * (-len(blocks) % beside)
+    lines = [np.concatenate(blocks[place : place + beside], axis=1) for place in range(0, len(blocks), beside)]
+    return Image.fromarray(np.concatenate(lines)[: -2 * gap, : -4 * gap])
 
 
 def _resized(frames: Tensor, size: int) -> Tensor:

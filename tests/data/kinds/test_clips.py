@@ -96,9 +96,18 @@ def test_frames_of_a_clip():
     assert video.clip_frames(40, 12.0, segments, 0.5) == [5, 15, 25, 35]
 
 
-def test_montage_shows_clips_as_rows_of_frames():
-    rows = {"input": torch.zeros(2, 3, 4, 16, 16), "masked": torch.zeros(2, 3, 4, 16, 16)}
-    assert video.montage(rows).size == (4 * 72, 2 * 2 * 72 + 8)
+def test_montage_shows_clips_as_strips_of_frames():
+    """A strip for each row, frames from left; clips below each other, beside where their strips are short."""
+    clips = torch.linspace(-1, 1, 3 * 4).view(3, 1, 4, 1, 1).expand(3, 3, 4, 16, 16)
+    long = {"input": clips.repeat(1, 1, 2, 1, 1), "masked": torch.zeros(3, 3, 8, 16, 16)}
+    assert video.montage(long).size == (8 * 72, 3 * 2 * 72 + 2 * 8)
+    short = video.montage({"input": clips, "masked": -clips})
+    assert short.size == (2 * 4 * 72 + 16, 2 * 2 * 72 + 8)
+    pixels = np.asarray(short).astype(int)
+    shown = [pixels[36, 36 + 72 * frame + 16 * (frame > 3), 0] for frame in range(8)]
+    assert shown == sorted(set(shown)), "the second clip goes on where the first one ended"
+    assert pixels[72 + 36, 36, 0] > pixels[72 + 36, 3 * 72 + 36, 0], "what is negated is below"
+    assert (pixels[-36, 5 * 72 :] == 255).all(), "nothing beside the last one"
 
 
 def options(root, **changes):

@@ -1,0 +1,160 @@
+"""timm's augmentation policies, of images and of clips; what they draw is a function of (seed, epoch, index) alone.
+
+B images of H by W pixels, T frames of a clip, S the size that comes out.
+"""
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import timm.data
+import torch
+from PIL import Image, ImageOps
+from timm.data.auto_augment import rand_augment_transform
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+
+from pipeline.data.draws import AUGMENT, ERASE, bits
+from pipeline.data.transforms import MEAN, STD
+
+
+class AutoAugmented:
+    """timm's augmentation for fine-tuning (crop, flip, RandAugment, random erasing), seeded per sample.
+
+    Args:
+        image_size: S.
+        scale, ratio: of the crop, as in `RandomCrop`.
+        policy: timm's name of the policy, such as `rand-m9-mstd0.5-inc1`; None for none.
+        erase_ratio: probability that a rectangle is filled with noise, per pixel.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        policy: str | None,
+        erase_ratio: float,
+        flip: bool = True,
+    ) -> None:
+        self.image_size = image_size
+        self._augment = timm.data.create_transform(
+            input_size=image_size,
+            is_training=True,
+            scale=scale,
+            ratio=ratio,
+            hflip=0.5 if flip else 0.0,
+            color_jitter=None,
+            auto_augment=policy,
+            interpolation="bicubic",
+            re_prob=erase_ratio,
+            re_mode="pixel",
+            re_count=1,
+            mean=MEAN,
+            std=STD,
+        )
+        _mend(_operations(self._augment))
+
+    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+        pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
+        samples = zip(pictures, epochs.tolist(), indices.tolist(), strict=True)
+        with _generators_kept():
+            return torch.stack([self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples])
+
+    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        with _generators_kept():
+            return self._seeded(image, seed, epoch, index)
+
+    def _seeded(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
+        _seed(int(bits(seed, epoch, index, AUGMENT)))
+        return self._augment(image)
+
+
+class FramesAugmented:
+    """RandAugment and random erasing of clips as in PySlowFast: what is drawn holds for all frames of a clip.
+
+    Operations, their strengths and directions are drawn once, before the crop; after it one rectangle is erased, with
+    noise that is another in each frame.
+
+    Args:
+        policy: timm's name of a policy that draws from operations, such as `rand-m7-mstd0.5-inc1`; None for none.
+        erase_ratio: probability that a clip's rectangle is erased.
+
+    Raises:
+        ValueError: the policy is of another kind.
+    """
+
+    def __init__(self, policy: str | None, erase_ratio: float) -> None:
+        self._augment = None
+        if policy is not None:
+            if not policy.startswith("rand-"):
+                raise ValueError(f"policy is {policy!r}; expected one of RandAugment, such as 'rand-m7-mstd0.5-inc1'")
+            # What moves out of the picture leaves grey, as where no mean is named.
+            self._augment = rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC})
+            _mend(self._augment.ops)
+        self._erase = RandomErasing(erase_ratio, mode="pixel", max_count=1, device="cpu")
+
+    def frames(self, pixels: Tensor, seed: int, epoch: int, index: int) -> Tensor:
+        """(T, 3, H, W) uint8 frames as they were decoded -> the same."""
+        if self._augment is None:
+            return pixels
+        changed = []
+        with _generators_kept():
+            for frame in pixels.permute(0, 2, 3, 1).numpy():
+                _seed(int(bits(seed, epoch, index, AUGMENT)))  # again for each frame: so that it draws the same
+                changed.append(np.array(self._augment(Image.fromarray(frame))))
+        return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2)
+
+    def erased(self, video: Tensor, seed: int, epoch: int, index: int) -> Tensor:
+        """(3, T, S, S) normalised -> the same."""
+        if not self._erase.probability:
+            return video
+        with _generators_kept():
+            _seed(int(bits(seed, epoch, index, ERASE)))
+            # Frames as channels: they share the rectangle, not the noise.
+            return self._erase(video.flatten(0, 1)).view_as(video)
+
+
+def posterize(image: Image.Image, bits_to_keep: int, **_: object) -> Image.Image:
+    """The highest bits of each channel, 0 to 8; with 0 of them all is black.
+
+    timm's policies of growing strength ask for 0 bits, which Pillow took until version 12 and refuses since.
+    """
+    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
+
+
+def _operations(augment: Any) -> Iterator[Any]:
+    """timm's single operations, of a policy that draws from them and of one that lists pairs."""
+    for part in augment.transforms:
+        yield from getattr(part, "ops", ())
+        for pair in getattr(part, "policy", ()):
+            yield from pair
+
+
+def _mend(operations: Iterable[Any]) -> None:
+    for operation in operations:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = posterize
+
+
+def _seed(key: int) -> None:
+    """Seeds Python's, NumPy's and torch's (CPU) generators, on which timm draws."""
+    key &= 2**63 - 1
+    random.seed(key)
+    np.random.seed(key % 2**32)
+    # Not torch.manual_seed: that would seed the accelerators' generators as well, which nobody restores.
+    torch.default_generator.manual_seed(key)
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leaves Python's, NumPy's and torch's (CPU) generators as it found them."""
+    states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.default_generator.set_state(states[2])
