@@ -17,18 +17,27 @@ FAMILY = {
     "gives": ["features", "maps"],
     "models": {"vit_micro": {"patch_size": 4, "width": 96}, "vit_large": {"patch_size": 16, "width": 1024}},
 }
+TYPES = {"options": {"mask_ratio": "mask_ratio", "norm_pixels": "flag"}}
 HEADS: dict[str, dict[str, Any]] = {
-    "mae": {"title": "MAE", "kind": "images"},
+    "mae": {"title": "MAE", "kind": "images", "types": TYPES},
     "random": {"title": "untrained", "kind": "images"},
-    "dbot": {"title": "dBOT", "kind": "images"},
+    "dbot": {"title": "dBOT", "kind": "images", "types": TYPES},
     "knn": {
         "title": "k-nearest neighbours",
         "short": "k-NN",
         "kind": "images",
         "needs": "features",
         "headline": ["top1"],
+        "types": {"num_neighbours": "count", "temperature": "positive"},
     },
-    "detect": {"title": "Detection", "kind": "detection", "takes": "images", "needs": "maps", "headline": ["box_ap"]},
+    "detect": {
+        "title": "Detection",
+        "kind": "detection",
+        "takes": "images",
+        "needs": "maps",
+        "headline": ["box_ap"],
+        "types": {"duration": "duration", "layer_decay": "factor", "window_size": "count?"},
+    },
 }
 MAE = {
     "model": "vit_micro",
@@ -37,8 +46,16 @@ MAE = {
         "duration": "800 epochs",
         "warmup": "40 epochs",
         "batch_size": 256,
+        "accumulate": 1,
+        "optimizer": "adamw",
         "base_lr": 1.5e-4,
         "betas": [0.9, 0.95],
+        "weight_decay": 0.05,
+        "clip_norm": None,
+        "precision": "float32",
+        "num_workers": 0,
+        "checkpoint_every": 100,
+        "log_every": 10,
     },
     "by_model": {"vit_large": {"train": {"duration": "200 epochs", "batch_size": 64}}},
 }
@@ -52,12 +69,21 @@ PROTOCOLS = {
         "by_model": {"vit_large": {"layer_decay": 0.8}},
     },
 }
+DIGITS = {
+    "train_images": 80, "val_images": 40, "image_size": 16, "val_share": 0.2, "scale": [0.6, 0.95], "shift": 0.15,
+    "rotation": 20.0, "shear": 0.2, "contrast": 0.35, "colour": 0.05, "noise": 0.02, "seed": 0,
+}  # fmt: skip
+SCENES = {
+    "train_images": 8, "val_images": 4, "image_size": 96, "digits": [0, 1], "photos": ["brick", "grass"],
+    "num_grounds": 1, "num_digits": [2, 4], "digit_size": [24, 40], "rotation": 10, "shear": 0.1, "contrast": 0.45,
+    "crowd_share": 0.1, "val_share": 0.3, "seed": 0,
+}  # fmt: skip
 STUDY: dict[str, Any] = {
     "scale": "demo",
     "seeds": [0, 1],
     "data": {
-        "digits": {"source": "digits", "train_images": 80, "val_share": 0.2},
-        "scenes": {"source": "scenes_coco", "train_images": 8},
+        "digits": {"source": "digits", **DIGITS},
+        "scenes": {"source": "scenes_coco", **SCENES},
     },
     "runs": {
         "random": {"method": "random"},

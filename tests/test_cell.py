@@ -12,7 +12,7 @@ from pipeline import manifest
 from pipeline.cell import Cell
 from pipeline.config import ConfigError, load_study
 from pipeline.manifest import ManifestError
-from tests.small import PROTOCOLS, STUDY, load, publish, publish_all, taught, write_recipe, write_study
+from tests.small import PROTOCOLS, SCENES, STUDY, load, publish, publish_all, taught, write_recipe, write_study
 from tests.small import cell as cell_of
 
 
@@ -20,7 +20,7 @@ def test_what_a_cell_reads_and_where_it_publishes(project):
     write_study(project, taught(project, "random"))
     study = load()
     prepare, pretrain, detect = cell_of(study, "prepare", "scenes"), cell_of(study, "pretrain", "mae", 1), None
-    assert prepare.folder == Path("data/scenes") and prepare.settings == {"source": "scenes_coco", "train_images": 8}
+    assert prepare.folder == Path("data/scenes") and prepare.settings == {"source": "scenes_coco", **SCENES}
     assert prepare.node.command == "python -m stages.prepare --study config/small.yaml --data scenes"
     assert (pretrain.folder, pretrain.data) == (Path("results/small/pretrain/mae-1"), Path("data/digits"))
     assert pretrain.teacher == Path("results/small/pretrain/random-1/files/encoder.safetensors")

@@ -9,7 +9,7 @@ import yaml
 from pipeline import plan
 from pipeline.config import ConfigError, load_study
 from pipeline.graph import Graph
-from tests.small import PROTOCOLS, STUDY, changed, load, write_recipe, write_study
+from tests.small import PROTOCOLS, SCENES, STUDY, changed, load, write_recipe, write_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -26,7 +26,7 @@ def test_every_node_stands_there_with_what_it_reads_and_its_settings(project):
     }  # fmt: skip
     assert set(resolved["settings"]["detect"]) == {"random", "mae"}, "runs a task does not measure are no part of it"
     assert resolved["settings"]["pretrain"]["mae-r50"] == study.settings("pretrain", "mae-r50")
-    assert resolved["settings"]["prepare"]["scenes"] == {"source": "scenes_coco", "train_images": 8}
+    assert resolved["settings"]["prepare"]["scenes"] == {"source": "scenes_coco", **SCENES}
     assert (resolved["study"], resolved["file"]) == ("small", "config/small.yaml")
 
 

@@ -47,9 +47,13 @@ def test_what_fits_is_passed_over(study):
         ("tasks", "knn", {"num_neighbours": 81}, r"tasks.knn of \w+ has num_neighbours 81; expected at most 80"),
         ("tasks", "separability", {"num_neighbours": [5, 40]}, r"num_neighbours \[5, 40\]; expected at most 39"),
         ("tasks", "separability", {"num_pairs": 19}, r"19 pairs \(num_pairs\); expected at least 20"),
-        ("tasks", "linear_probe", {"holdout_share": 0.0}, "holdout_share 0.0, which holds out no sample"),
         ("tasks", "linear_probe", {"holdout_share": 0.006}, "holdout_share 0.006, which holds out no sample"),
-        ("tasks", "finetune", {"train__accumulate": 81}, "train.accumulate 81; expected at most one for each of 80"),
+        (
+            "tasks",
+            "finetune",
+            {"train__accumulate": 81, "train__batch_size": 81},
+            "train.accumulate 81; expected at most one for each of 80",
+        ),
         (
             "runs",
             "mae",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pipeline.config.errors import ConfigError
 
 UNITS = ("steps", "epochs")
+FORM = "a number and a unit, such as '300 steps' or '800 epochs'"
 
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training, written `800 epochs` or `300 steps`; steps are all that training ever sees."""
+    """A length of training, written `800 epochs` or `300 steps`, which are whole; steps are all training ever sees."""
 
     value: float
     unit: str
@@ -25,8 +26,8 @@ class Duration:
             value = float(number)
         except ValueError:
             value = -1.0
-        if unit not in UNITS or not 0 <= value < math.inf:
-            raise ConfigError(f"{key} is {text!r}; expected a number and a unit, such as '300 steps' or '800 epochs'")
+        if unit not in UNITS or not 0 <= value < math.inf or (unit == "steps" and value % 1):
+            raise ConfigError(f"{key} is {text!r}; expected {FORM}")
         return cls(value, unit)
 
     def steps(self, num_samples: int, batch_size: int) -> int:

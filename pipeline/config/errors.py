@@ -5,11 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
-
-Model = TypeVar("Model", bound=BaseModel)
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -54,29 +50,12 @@ def check_name(value: Any, where: str) -> str:
 
 
 def check_seeds(value: Any, where: str) -> tuple[int, ...]:
-    """Seeds, each once."""
-    if not isinstance(value, list) or not value or not all(type(seed) is int and seed >= 0 for seed in value):
-        raise ConfigError(f"{where} is {value!r}; expected a list of whole numbers, such as [0, 1]")
+    """Seeds, each once and below 2^32, which every generator takes."""
+    if not isinstance(value, list) or not value or not all(type(seed) is int and 0 <= seed < 2**32 for seed in value):
+        raise ConfigError(f"{where} is {value!r}; expected a list of whole numbers, such as [0, 1], each below 2^32")
     if len(set(value)) < len(value):
         raise ConfigError(f"{where} is {value!r}; a seed stands there twice")
     return tuple(value)
-
-
-def parse(kind: type[Model], entry: Any, where: str) -> Model:
-    """An entry as a model, its first mistake told in the words of this project."""
-    entry = mapping(entry, where)
-    required = tuple(name for name, field in kind.model_fields.items() if field.is_required())
-    check_keys(entry, where, required, tuple(name for name in kind.model_fields if name not in required))
-    try:
-        return kind.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("tuple", "list", "literal")))
-        expected = re.sub(r"^(Value error, )?(Input should be )?", "", first["msg"])
-        expected = "a whole number" if first["type"].startswith("int_") else expected
-        expected = f"{first['ctx']['ge']} or more" if first["type"] == "greater_than_equal" else expected
-        colon = ": " if where.endswith(".yaml") else "."
-        raise ConfigError(f"{where}{colon}{place} is {first['input']!r}; expected {expected}") from None
 
 
 def nearest(word: Any, known: Any) -> str:

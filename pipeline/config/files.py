@@ -56,15 +56,34 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 @lru_cache(maxsize=256)
 def _parse(path: Path, changed: int, size: int) -> Any:
     """A file's content; planning a large study asks for the same recipe hundreds of times."""
-    text, depth = path.read_text(), 0
-    for event in yaml.parse(text, Loader=_Loader):  # flat, where libyaml's own recursion would end the process
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ValueError(f"it nests more than {DEEPEST} lists and mappings")
+    text = path.read_text()
+    _check_form(text)
     content = yaml.load(text, Loader=_Loader)
     if _size(content, {}) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES:,} values, its aliases written out")
     return content
+
+
+def _check_form(text: str) -> None:
+    """Raises ValueError for deep nesting, and for a key given twice, of which YAML would take the last in silence."""
+    inside: list[dict[str, int] | None] = []  # of each open mapping the lines of its keys; None of a list
+    at_key: list[bool] = []
+    for event in yaml.parse(text, Loader=_Loader):  # flat, where libyaml's own recursion would end the process
+        if isinstance(event, yaml.CollectionEndEvent):
+            inside.pop(), at_key.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            if inside and (lines := inside[-1]) is not None:
+                if at_key[-1] and isinstance(event, yaml.ScalarEvent) and event.start_mark:
+                    line, key = event.start_mark.line + 1, event.value
+                    if key in lines:
+                        raise ValueError(f"it gives {key!r} twice, in lines {lines[key]} and {line}")
+                    lines[key] = line
+                at_key[-1] = not at_key[-1]
+            if isinstance(event, yaml.CollectionStartEvent):
+                inside.append({} if isinstance(event, yaml.MappingStartEvent) else None)
+                at_key.append(True)
+                if len(inside) > DEEPEST:
+                    raise ValueError(f"it nests more than {DEEPEST} lists and mappings")
 
 
 def _size(value: Any, known: dict[int, int]) -> int:

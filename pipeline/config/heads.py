@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config.errors import parse
 from pipeline.config.files import read
+from pipeline.config.parse import parse
 
 RECIPES = Path("config/recipes")
 PROTOCOLS = Path("config/tasks")
@@ -21,13 +21,15 @@ class Head(BaseModel):
     version: raised when the same numbers begin to mean another computation.
     title: full name, as its authors write it. short: for narrow columns.
     kind: of the samples that are read.
+    types: what each of its own settings may be, in the shape of its sections; see `pipeline.config.types`.
     names: settings by dotted name, as the report spells them where the name itself would not do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Annotated[int, Field(strict=True)]
+    version: Annotated[int, Field(strict=True, title="a whole number")]
     title: str
     kind: str
+    types: dict[str, Any] = {}
     names: dict[str, str] = {}
 
 

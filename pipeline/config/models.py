@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.config.errors import ConfigError, nearest, parse
+from pipeline.config.errors import ConfigError, nearest
 from pipeline.config.files import read
+from pipeline.config.parse import parse
 
 MODELS = Path("config/models")
 

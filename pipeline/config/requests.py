@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from pipeline.config.errors import ConfigError, mapping, nearest, parse
-
-Count = Annotated[int, Field(strict=True, ge=1)]
+from pipeline.config.errors import ConfigError, mapping, nearest
+from pipeline.config.parse import parse
+from pipeline.config.types import Count, Natural
 
 
 class Request(BaseModel):
@@ -18,7 +18,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     nodes: Count = 1
-    gpus: Annotated[int, Field(strict=True, ge=0)] = 0
+    gpus: Natural = 0
     cpus: Count = 1
     memory_gib: Count = 3
     hours: Count = 1

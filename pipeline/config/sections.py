@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.durations import Duration
-from pipeline.config.errors import ConfigError, mapping, nearest, text_hint
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.augment import augmentation
+from pipeline.config.errors import ConfigError, mapping, nearest
 from pipeline.config.files import read
 from pipeline.config.models import models
+from pipeline.config.parse import check_fields, verdict
+from pipeline.config.training import Train
+from pipeline.config.types import VOCABULARY, setting
 
-# Values whose range their names tell; see `check_range`.
-_FRACTIONS = ("betas", "drop_path", "label_smoothing", "layer_decay", "momentum", "ema_momentum")
-_COUNTS = ("accumulate", "checkpoint_every", "log_every", "resize")
-_MAY_BE_NONE = ("num_workers", "num_extra_levels", "teacher_depth")
+# The types of sections that are the same for everyone, by what such a section holds and where its kind stands.
+SHARED: dict[str, Callable[[Mapping[str, Any], str], type[BaseModel]]] = {
+    "train": lambda entry, where: Train,
+    "augment": augmentation,
+}
 
 
 def section(
@@ -40,7 +43,7 @@ def section(
     scales = [key for key in raw if key not in head]
     if scale not in scales:
         raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}{nearest(scale, scales)}")
-    settings = deepcopy(mapping(raw[scale], f"{path}: {scale}"))
+    settings = mapping(raw[scale], f"{path}: {scale}")
     overlays = mapping(settings.pop("by_model", {}), f"{path}: {scale}.by_model")
     flat = flatten(settings)
     if model is None and "model" not in settings:
@@ -61,13 +64,66 @@ def section(
                               f"available: {sorted(flat)}{nearest(key, flat)}")  # fmt: skip
         flat[key] = value
     for key, value in changes.items():
-        # What some scale leaves open may be left open by a study.
-        open_ = any(flatten(mapping(raw[name], f"{path}: {name}")).get(key, 0) is None for name in scales)
-        flat[key] = None if value is None and open_ else _check_type(f"{where}: {key}", value, flat[key])
-        check_range(f"{where}: {key}", value)
+        if flat[key] == {} != value:
+            raise ConfigError(f"{where}: {key} is {value!r}; expected no key (it is empty in the recipe)")
+        flat[key] = value
+    places = {key: f"{where}: {key}" if key in changes else f"{path}: {scale}.{key}" for key in flat}
+    types = flatten(mapping(raw.get("types", {}), f"{path}: types"))
+    return _nest(_checked(flat, types, places, f"{path}: {scale}", f"{path}: types"))
+
+
+def _checked(
+    flat: Mapping[str, Any], types: Mapping[str, Any], places: Mapping[str, str], where: str, declared: str
+) -> dict[str, Any]:
+    """Values by dotted name, each as its type has it.
+
+    What is not declared of a section `train` or `augment` is of the type that all share.
+
+    Args:
+        types: of the section's own settings, as they are declared.
+        places: where each value stands.
+        where: the section stands. declared: its types stand.
+    """
+    own = {key: setting(spec, f"{declared}.{key}") for key, spec in types.items()}
+    checked, shared = dict(flat), dict[str, dict[str, Any]]()
+    for key in [*own, *(kind.least for kind in own.values() if kind.least)]:
+        if key not in flat:
+            raise ConfigError(f"{where} lacks {key!r}, which {declared} has; available: {sorted(flat)}")
     for key, value in flat.items():
-        check_range(f"{path}: {scale}.{key}", value)
-    return _nest(flat)
+        part, _, rest = key.partition(".")
+        if key in own:
+            checked[key] = own[key].check(value, places[key])
+        elif part in SHARED and (rest or value == {}):
+            shared.setdefault(part, {}).update({rest: value} if rest else {})
+        elif key != "model" and value != {}:
+            raise ConfigError(f"{places[key]} has no type; declare it in {declared}, as one of {list(VOCABULARY)}, a "
+                              f"list of choices, ...; see pipeline/config/types.py{nearest(key, own)}")  # fmt: skip
+    for part, entry in shared.items():
+        kind = SHARED[part](entry, places.get(f"{part}.kind", where))
+        check_fields(kind, entry, f"{where}.{part}")
+        try:
+            model = kind.model_validate(entry)
+        except ValidationError as error:
+            key, told = verdict(kind, entry, error)
+            raise ConfigError(f"{places.get(f'{part}.{key}', f'{where}.{part}.{key}')} {told}") from None
+        checked |= {f"{part}.{key}": getattr(model, key) for key in entry}
+    for key in own:
+        if (least := own[key].least) and checked[key] < checked[least]:
+            raise ConfigError(f"{places[key]} is {checked[key]}; expected at least {least}, {checked[least]}")
+    _check_rates(checked, places)
+    return checked
+
+
+def _check_rates(flat: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Several rates are tried where training samples are held out to choose between them, and only there."""
+    for key in ("train.base_lr", "train.lr"):
+        rates, share = flat.get(key), flat.get("holdout_share")
+        if rates is not None and isinstance(rates, list) != (share is not None):
+            form = "one number" if share is None else "a list of the rates that are tried"
+            raise ConfigError(f"{places[key]} is {rates!r}; expected {form}")
+        if isinstance(rates, list) and len(rates) > 1 and not share:
+            raise ConfigError(f"{places['holdout_share']} is {share}; expected a fraction above 0, of the training "
+                              f"samples, to choose between the rates {rates}")  # fmt: skip
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -90,45 +146,3 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[last] = value
     return nested
-
-
-def _check_type(where: str, value: Any, like: Any) -> Any:
-    """A change has the type of what it changes; a whole number may stand for a fraction."""
-    if isinstance(value, list) and isinstance(like, list):
-        example = next((item for item in like if isinstance(item, float)), like[0] if like else None)
-        return [_check_type(where, item, example) for item in value]
-    if like is None or (type(value) is type(like) and not isinstance(value, Mapping)):
-        return value
-    if type(like) is float and type(value) is int:
-        return float(value)
-    expected = "no key (it is empty in the recipe)" if like == {} else f"a {type(like).__name__}, such as {like!r}"
-    raise ConfigError(f"{where} is {value!r}; expected {expected}{text_hint(value)}")
-
-
-def check_range(where: str, value: Any) -> None:
-    """Ranges follow from names: ratios are fractions, counts and sizes are positive, rates are not negative."""
-    name = re.split(r"[. ]", where)[-1]
-    if name in ("duration", "warmup"):
-        if Duration.parse(value, where).value == 0 and name == "duration":
-            raise ConfigError(f"{where} is {value!r}; expected more than none, such as '300 steps'")
-        return
-    if name == "precision" and value not in ("float32", "bf16"):
-        raise ConfigError(f"{where} is {value!r}; expected 'float32' or 'bf16'")
-    for item in value if isinstance(value, list) else [value]:
-        number = type(item) in (int, float) and math.isfinite(item)
-        if type(item) is float and not number:
-            raise ConfigError(f"{where} is {value!r}; expected a finite number")
-        if item is None:
-            continue
-        if name == "mask_ratio" and not (number and 0 < item < 1):
-            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1 "
-                              f"(0.75 hides three patches in four){text_hint(item)}")  # fmt: skip
-        if (name.endswith(("_ratio", "_share")) or name in _FRACTIONS) and not (number and 0 <= item <= 1):
-            raise ConfigError(f"{where} is {value!r}; expected a fraction between 0 and 1{text_hint(item)}")
-        if name.startswith("num_") or name.endswith(("_size", "_depth", "_width", "_heads", "_images", *_COUNTS)):
-            if type(item) is not int or item < (name not in _MAY_BE_NONE):
-                raise ConfigError(f"{where} is {value!r}; expected a positive whole number")
-        if name.endswith(("lr", "lrs", "weight_decay", "mixup", "cutmix")) and not (number and item >= 0):
-            raise ConfigError(f"{where} is {value!r}; expected a number of at least 0{text_hint(item)}")
-        if name == "temperature" and not (number and item > 0):
-            raise ConfigError(f"{where} is {value!r}; expected a number above 0{text_hint(item)}")

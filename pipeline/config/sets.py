@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.errors import ConfigError, check_keys, check_name, mapping, nearest
-from pipeline.config.sections import check_range
+from pipeline.config.options import check_options
 
 SOURCES = Path(__file__).parent.parent / "data" / "sources"
 
@@ -48,8 +48,7 @@ def parse_set(name: Any, entry: Any) -> DataSet:
     source = entry.pop("source")
     if not isinstance(source, str) or source not in known:
         raise ConfigError(f"{where}.source is {source!r}; available sources: {list(known)}{nearest(source, known)}")
-    for key, value in entry.items():
-        check_range(f"{where}.{key}", value)
+    check_options(entry, known[source], source, where)
     return DataSet(name=name, kind=known[source], source=source, options=MappingProxyType(entry))
 
 

@@ -1,6 +1,6 @@
 """What a study asks of its data, held against how much there is: once a set is prepared, before anything reads it.
 
-As ranges do, these rules follow from the names of settings.
+These rules follow from the names of settings.
 """
 
 from __future__ import annotations

@@ -126,13 +126,17 @@ class Study:
         """Every number one cell depends on: recipe or protocol at this scale, with the changes applied."""
         if (stage, run) not in self._settings:
             own = self.runs[run]
-            found = _recipe(own, self.scale)
             if stage == "pretrain":
-                found |= {} if own.weights is None else {"weights": own.weights}
+                found = _recipe(own, self.scale) | ({} if own.weights is None else {"weights": own.weights})
             else:
-                found = _protocol(self.tasks[stage], self.scale, found["model"])
+                found = _protocol(self.tasks[stage], self.scale, self._model(run))
             self._settings[stage, run] = {**found, "threads": self.request(stage, run).threads}
         return deepcopy(self._settings[stage, run])
+
+    def _model(self, run: str) -> str:
+        if ("pretrain", run) not in self._settings:
+            self.settings("pretrain", run)
+        return self._settings["pretrain", run]["model"]
 
     @cached_property
     def _settings(self) -> dict[tuple[str, str], dict[str, Any]]:

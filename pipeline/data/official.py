@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Count, Fraction, Natural
 
 JOURNALS = "journals"
 
@@ -22,10 +23,10 @@ class Options:
     """
 
     root: str | None
-    expect: Mapping[str, int] | None
-    max_reject_share: float
-    shard_mib: int
-    num_workers: int | None = None
+    expect: Mapping[str, Natural] | None
+    max_reject_share: Fraction
+    shard_mib: Count
+    num_workers: Count | None = None
 
 
 def generated(root: Path) -> Options:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Amount, Count, Fraction, Natural, Range, Seed, Share
 from pipeline.data.bundled import bundled
 from pipeline.data.pictures import to_rgb
 from pipeline.data.scans import Array, Jitter, Scans, brightness, draw_ink, split_scans
@@ -44,20 +45,20 @@ class Options:
     seed: of all of it.
     """
 
-    train_images: int
-    val_images: int
-    image_size: int
-    digits: tuple[int, ...]
+    train_images: Count
+    val_images: Count
+    image_size: Count
+    digits: tuple[Natural, ...]
     photos: tuple[str, ...]
-    num_grounds: int
-    num_digits: tuple[int, int]
-    digit_size: tuple[int, int]
-    rotation: float
-    shear: float
-    contrast: float
-    crowd_share: float
-    val_share: float
-    seed: int
+    num_grounds: Count
+    num_digits: Range[Count]
+    digit_size: Range[Count]
+    rotation: Amount
+    shear: Amount
+    contrast: Fraction
+    crowd_share: Fraction
+    val_share: Share
+    seed: Seed
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.photos if name not in PHOTOS]

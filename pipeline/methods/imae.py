@@ -56,14 +56,6 @@ class IMAE(Method):
 
     def __init__(self, encoder: nn.Module, options: IMAEOptions, context: Context) -> None:
         super().__init__(encoder, options, context)
-        if options.teacher_input not in ("source", "mixture"):
-            raise ValueError(f"teacher_input is {options.teacher_input!r}; available: ['source', 'mixture']")
-        if options.num_branches not in (1, 2):
-            raise ValueError(f"num_branches is {options.num_branches}; expected 1 or 2")
-        if options.mix_weight is not None and not 0 < options.mix_weight < 1:
-            raise ValueError(
-                f"mix_weight is {options.mix_weight}; expected a share between 0 and 1, or none to draw it"
-            )
         num_visible(encoder.patch_embed.num_patches, options.mask_ratio)  # refuses an impossible ratio early
         self.patch_size = encoder.patch_embed.patch_size[0]
         self.decoder = Decoder(encoder, options, out=3 * self.patch_size**2)

@@ -50,8 +50,6 @@ class MaskDistill(Method):
 
     def __init__(self, encoder: nn.Module, options: MaskDistillOptions, context: Context) -> None:
         super().__init__(encoder, options, context)
-        if options.mask_kind not in ("block", "uniform"):
-            raise ValueError(f"mask_kind is {options.mask_kind!r}; available: ['block', 'uniform']")
         patches = encoder.patch_embed
         self.num_hidden = int(options.mask_ratio * patches.num_patches)
         num_visible(patches.num_patches, options.mask_ratio)  # refuses an impossible ratio early

@@ -27,9 +27,6 @@ from pipeline.methods.base import Context, Draw, Method, Step
 from pipeline.nn.families.resnet import zero_init_last
 from pipeline.nn.siamese import contrast, gather, mlp, pooled, shuffled
 
-BASES = ("moco", "simsiam", "byol")
-FILLS = ("partner", "zeros", "none")
-
 
 @dataclass(frozen=True, kw_only=True)
 class MixMaskOptions:
@@ -81,9 +78,6 @@ class MixMask(Method):
 
     def __init__(self, encoder: nn.Module, options: MixMaskOptions, context: Context) -> None:
         super().__init__(encoder, options, context)
-        for name, value, known in (("base", options.base, BASES), ("fill", options.fill, FILLS)):
-            if value not in known:
-                raise ValueError(f"{name} is {value!r}; available: {list(known)}")
         check(options.mask_kind, options.grid_size, options.own_share)
         if options.zero_init_last:
             zero_init_last(encoder)

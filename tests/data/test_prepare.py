@@ -83,13 +83,13 @@ def test_scenes_as_ade20k(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"sede": 1}, "data.my-digits has 'sede'; available keys: train_images, .*; did you mean 'seed'?"),
-        ({"noise": None}, "data.my-digits.noise is None; expected float"),
-        ({"seed": 1.5}, "data.my-digits.seed is 1.5; expected int"),
-        ({"seed": True}, "data.my-digits.seed is True; expected int"),
+        ({"sede": 1}, r"data.my-digits has 'sede'; available keys: \['train_images', .*; did you mean 'seed'?"),
+        ({"noise": None}, "data.my-digits.noise is None; expected a number of at least 0"),
+        ({"seed": 1.5}, "data.my-digits.seed is 1.5; expected a whole number of at least 0 and below 2"),
+        ({"seed": True}, "data.my-digits.seed is True; expected a whole number"),
         ({"scale": 0.5}, r"data.my-digits.scale is 0.5; expected \[smallest, largest\]"),
         ({"scale": [1, 0.5]}, r"data.my-digits.scale is \[1, 0.5\]; expected \[smallest, largest\]"),
-        ({"scale": [0, 1]}, r"scale is \[0.0, 1.0\]; expected shares of the image above 0"),
+        ({"scale": [0, 1]}, r"data.my-digits.scale is \[0, 1\]; expected \[smallest, largest\]"),
         ({"contrast": 1}, "contrast is 1.0; expected 0 to 0.8"),
     ],
 )
@@ -100,7 +100,7 @@ def test_wrong_options_are_named(tmp_path, changes, message):
 
 def test_missing_options_are_named(tmp_path):
     given = {key: value for key, value in DIGITS.items() if key not in ("seed", "noise")}
-    with pytest.raises(ConfigError, match=r"data.my-digits lacks noise, seed; required keys: train_images"):
+    with pytest.raises(ConfigError, match=r"data.my-digits lacks 'noise'; required keys: \['train_images'"):
         run(tmp_path, "digits", given)
 
 

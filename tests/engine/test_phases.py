@@ -104,6 +104,7 @@ RECIPE = {
     "version": 1,
     "title": "Stairs",
     "kind": "images",
+    "types": {"options": {"num_pixels": "count"}, "second": {"base_lr": "positive", "duration": "duration"}},
     "demo": {
         "model": "vit_micro",
         "options": {"num_pixels": 8},

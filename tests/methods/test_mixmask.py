@@ -294,8 +294,6 @@ def test_the_paper_s_projector():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"base": "simclr"}, r"base is 'simclr'; available: \['moco', 'simsiam', 'byol'\]"),
-        ({"fill": "noise"}, r"fill is 'noise'; available: \['partner', 'zeros', 'none'\]"),
         ({"zero_init_last": True, "model": "vit_micro"}, "zero_init_last is set, and vit_micro has no residual blocks"),
         ({"grid_size": 2}, "grid_size is 2; expected at least 4"),
         ({"queue_size": 20}, "queue_size is 20 and batch_size 8; expected a multiple of the batch size, such as 16"),

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from pipeline import manifest as manifests
-from pipeline.config import DataSet, Run, Study, Task, protocol_head, recipe_head
+from pipeline.config import DataSet, Run, Study, Task, flatten, protocol_head, recipe_head
 from pipeline.graph import Graph
 
 RECIPE = {"model": "vit_micro", "duration": "120 steps", "precision": "bf16"}
@@ -119,20 +119,22 @@ def make_study(scale: str = "demo", name: str = "made") -> Study:
     )  # fmt: skip
 
 
-def head(name: str) -> dict[str, Any]:
-    """Of a recipe; of a protocol the one that the project has."""
-    if name in TITLES:
-        return {"version": 1, "title": TITLES[name], "kind": "images"}
-    real = yaml.safe_load((Path(__file__).parents[2] / "config/tasks" / f"{name}.yaml").read_text())
-    return {key: value for key, value in real.items() if key not in ("demo", "paper")}
+def written(name: str, section: dict[str, Any]) -> str:
+    """A recipe, or a protocol with the head that the project has, of one section whose types follow from its values."""
+    head = {"version": 1, "title": TITLES.get(name, name), "kind": "images"}
+    if name not in TITLES:
+        real = yaml.safe_load((Path(__file__).parents[2] / "config/tasks" / f"{name}.yaml").read_text())
+        head = {key: value for key, value in real.items() if key not in ("demo", "paper")}
+    kinds = {str: "text", int: "count", float: "number", list: "list of number", type(None): "number?"}
+    types = {key: kinds[type(value)] for key, value in flatten(section).items() if key != "model"}
+    return yaml.safe_dump({**head, "types": types, "demo": section, "paper": section})
 
 
 def write_config(root: Path) -> None:
     for folder, files in (("recipes", RECIPES), ("tasks", PROTOCOLS)):
         (root / "config" / folder).mkdir(parents=True, exist_ok=True)
         for name, section in files.items():
-            text = yaml.safe_dump({**head(name), "demo": section, "paper": section})
-            (root / "config" / folder / f"{name}.yaml").write_text(text)
+            (root / "config" / folder / f"{name}.yaml").write_text(written(name, section))
     for folder, content in (("papers", QUOTES), ("comparisons", {"comparisons": COMPARISONS})):
         (root / "config" / folder).mkdir(exist_ok=True)
         (root / "config" / folder / "mae.yaml").write_text(yaml.safe_dump(content))

@@ -2,13 +2,11 @@
 
 from dataclasses import replace
 
-import yaml
-
 from pipeline.report.ablations import ablation_table, find_ablations
 from pipeline.report.figures import PALETTE, ablation_figures
 from pipeline.report.grid import read_grid
 
-from .made import RECIPE, head, make_run, make_study, publish, value_of, with_runs
+from .made import RECIPE, make_run, make_study, publish, value_of, with_runs, written
 
 BLUE = PALETTE[0]
 
@@ -81,7 +79,7 @@ def test_a_teacher_of_another_method_or_model_begins_a_chain(root):
 def test_two_ends_of_a_span_are_one_choice(root):
     spans = {"a": (1.0, -1.0), "b": (0.0, 0.0), "c": (-1.0, 1.0)}
     recipe = {**RECIPE, "options": {"curriculum_start": 1.0, "curriculum_end": -1.0}}
-    (root / "config/recipes/mae.yaml").write_text(yaml.safe_dump({**head("mae"), "demo": recipe}))
+    (root / "config/recipes/mae.yaml").write_text(written("mae", recipe))
     runs = [
         make_run(name, "mae", changes={"options.curriculum_start": start, "options.curriculum_end": end})
         for name, (start, end) in spans.items()
@@ -108,7 +106,7 @@ def test_a_table_has_the_tasks_that_its_runs_have(study):
 
 def test_what_is_left_open_is_a_level_beside_numbers(root):
     recipe = {**RECIPE, "options": {"mix_weight": None}}
-    (root / "config/recipes/mae.yaml").write_text(yaml.safe_dump({**head("mae"), "demo": recipe}))
+    (root / "config/recipes/mae.yaml").write_text(written("mae", recipe))
     runs = [make_run(f"mae-{value}", "mae", changes={"options.mix_weight": value}) for value in (None, 0.5, 0.1)]
     study = with_runs(make_study(), *runs)
     for run in runs:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from pipeline.config import Task, protocol_head
 from pipeline.report.ablations import find_ablations
@@ -12,7 +11,7 @@ from pipeline.report.grid import read_grid
 from pipeline.report.results import improvement, leaderboard, task_table
 from pipeline.report.table import to_csv
 
-from .made import SETS, head, make_run, make_study, publish, with_runs
+from .made import SETS, make_run, make_study, publish, with_runs, written
 
 
 def rows_of(table):
@@ -81,8 +80,7 @@ def test_pretraining_has_its_price_or_a_word_for_why_not(study, root):
 @pytest.fixture
 def separable(study):
     """The made-up study with i-MAE's task, whose numbers are no percentages, measured on two runs of three."""
-    text = yaml.safe_dump({**head("separability"), "demo": {"shares": [0.1]}})
-    (study.path.parent / "tasks/separability.yaml").write_text(text)
+    (study.path.parent / "tasks/separability.yaml").write_text(written("separability", {"shares": [0.1]}))
     task = Task(
         name="separability",
         protocol="separability",

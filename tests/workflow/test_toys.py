@@ -114,6 +114,7 @@ version: 1
 title: Mirror
 kind: numbers
 encoders: [line]
+types: {options: {weight: positive}}
 demo:
   model: line_micro
   options: {weight: 1.0}
@@ -143,6 +144,7 @@ title: Parity
 kind: numbers
 needs: features
 headline: [top1]
+types: {sharpness: positive}
 demo: {sharpness: 1.0}
 """,
     "config/toy.yaml": """

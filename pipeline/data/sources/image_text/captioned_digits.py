@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Amount, Count, Fraction, Natural, Positive, Range, Seed, Share
 from pipeline.data import scans
 from pipeline.data.progress import track
 from pipeline.data.scenes import load_photos
@@ -59,29 +60,28 @@ class Options:
     seed: of all of it.
     """
 
-    train_images: int
-    val_images: int
-    num_texts: int
-    image_size: int
+    train_images: Count
+    val_images: Count
+    num_texts: Natural
+    image_size: Count
     photos: tuple[str, ...]
-    ground: float
-    window: int
-    scale: tuple[float, float]
-    shift: float
-    rotation: float
-    shear: float
-    silent_share: float
-    vocabulary_size: int
-    val_share: float
-    seed: int
+    ground: Fraction
+    window: Count
+    scale: Range[Positive]
+    shift: Fraction
+    rotation: Amount
+    shear: Amount
+    silent_share: Fraction
+    vocabulary_size: Count
+    val_share: Share
+    seed: Seed
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.photos if name not in GROUNDS]
         if unknown:
             raise ConfigError(f"photos names {unknown[0]!r}; available: {', '.join(GROUNDS)}")
-        if self.scale[0] <= 0 or self.window < self.image_size:
-            raise ConfigError(f"scale is {list(self.scale)} and window {self.window}; expected scales above 0 and a "
-                              f"window of at least image_size, {self.image_size}")  # fmt: skip
+        if self.window < self.image_size:
+            raise ConfigError(f"window is {self.window}; expected at least image_size, {self.image_size}")
 
 
 class Thing(NamedTuple):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.config import ConfigError
+from pipeline.config.types import BelowOne, Count, Fraction, Natural
 from pipeline.data.inspection import FORMATS, Findings, Picture, look_at
 from pipeline.data.official import check_counts, check_root, journal_of
 from pipeline.data.packed import Packed, PackWriter
@@ -53,11 +54,11 @@ class Options:
     layout: str
     vocabulary: str | None
     texts: str | None
-    val_share: float
-    expect: Mapping[str, int] | None
-    max_reject_share: float
-    num_workers: int | None
-    shard_mib: int
+    val_share: BelowOne
+    expect: Mapping[str, Natural] | None
+    max_reject_share: Fraction
+    num_workers: Count | None
+    shard_mib: Count
 
 
 class Blob(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Amount, Count, Fraction, Positive, Range, Seed, Share
 from pipeline.data import scans
 from pipeline.data.official import generated
 from pipeline.data.progress import track
@@ -38,26 +39,24 @@ class Options:
     seed: of all of it.
     """
 
-    train_images: int
-    val_images: int
-    image_size: int
-    val_share: float
-    scale: tuple[float, float]
-    shift: float
-    rotation: float
-    shear: float
+    train_images: Count
+    val_images: Count
+    image_size: Count
+    val_share: Share
+    scale: Range[Positive]
+    shift: Fraction
+    rotation: Amount
+    shear: Amount
     contrast: float
-    colour: float
-    noise: float
-    seed: int
+    colour: Fraction
+    noise: Amount
+    seed: Seed
 
     def __post_init__(self) -> None:
         if not 0 <= self.contrast <= 0.8:
             raise ConfigError(
                 f"contrast is {self.contrast}; expected 0 to 0.8: beyond, hardly a pair of colours is left"
             )
-        if self.scale[0] <= 0:
-            raise ConfigError(f"scale is {list(self.scale)}; expected shares of the image above 0, such as [0.6, 1.0]")
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Count, Fraction, Natural
 from pipeline.data.inspection import Findings, look_at
 from pipeline.data.official import check_counts, check_root, journal_of
 from pipeline.data.outside import read_file, read_list, read_text
@@ -46,12 +47,12 @@ class Options:
 
     root: str | None
     layout: str
-    fold: int
-    min_frames: int
-    expect: Mapping[str, int] | None
-    max_reject_share: float
-    num_workers: int
-    shard_mib: int
+    fold: Count
+    min_frames: Count
+    expect: Mapping[str, Natural] | None
+    max_reject_share: Fraction
+    num_workers: Count
+    shard_mib: Count
 
 
 @dataclass(frozen=True)

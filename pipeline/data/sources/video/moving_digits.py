@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Amount, Count, Fraction, Positive, Range, Seed, Share
 from pipeline.data import scans
 from pipeline.data.progress import track
 from pipeline.data.sources.video import kinetics
@@ -40,24 +41,22 @@ class Options:
     seed: of all of it.
     """
 
-    train_clips: int
-    val_clips: int
+    train_clips: Count
+    val_clips: Count
     directions: int
-    image_size: int
-    num_frames: int
-    val_share: float
-    scale: tuple[float, float]
-    path: tuple[float, float]
+    image_size: Count
+    num_frames: Count
+    val_share: Share
+    scale: Range[Positive]
+    path: Range[Positive]
     contrast: float
-    colour: float
-    noise: float
-    seed: int
+    colour: Fraction
+    noise: Amount
+    seed: Seed
 
     def __post_init__(self) -> None:
         if self.directions not in (2, 4, 8):
             raise ConfigError(f"directions is {self.directions}; expected 2, 4 or 8")
-        if self.scale[0] <= 0 or self.path[0] <= 0:
-            raise ConfigError(f"scale is {list(self.scale)} and path {list(self.path)}; expected numbers above 0")
         if not 0 <= self.contrast <= 0.8:
             raise ConfigError(f"contrast is {self.contrast}; expected 0 to 0.8")
         if self.image_size % 2:
