@@ -71,12 +71,15 @@ class Auto(Cut):
 
 class Clip(Cut):
     """A cut through frames: how many, every how many-th at how many a second (0: the middles of equal segments), and
-    the short side to which they are decoded. `pipeline.data.kinds.video.TrainClips`."""
+    the short side to which they are decoded; where said, a policy and random erasing, drawn once for all frames.
+    `pipeline.data.kinds.video.TrainClips`."""
 
     num_frames: Count
     sampling_rate: Natural
     target_fps: Count
     decode_size: Count
+    policy: Text | None = None
+    erase_ratio: Fraction = 0.0
 
 
 KINDS: dict[str, type[BaseModel]] = {"crop": Crop, "jitter": Jitter, "auto": Auto, "clip": Clip}
