@@ -18,14 +18,14 @@ class Options:
     root: its folder.
     expect: numbers of `train` and `val` images and of `classes`, checked before images are read; null: none.
     max_reject_share: largest share of its images that may be unusable.
-    shard_mib: size of a pack's shards.
+    shard_mib: size of a pack's shards; 0 for one a file.
     num_workers: threads that read and decode; null: one for each CPU of the process.
     """
 
     root: str | None
     expect: Mapping[str, Natural] | None
     max_reject_share: Fraction
-    shard_mib: Count
+    shard_mib: Natural
     num_workers: Count | None = None
 
 

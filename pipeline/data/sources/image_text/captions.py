@@ -47,7 +47,7 @@ class Options:
     expect: numbers of `train` and `val` images, checked before images are read; null: none.
     max_reject_share: largest share of its samples that may be unusable; some of the web's always are.
     num_workers: threads that read and decode; null: one for each CPU of the process.
-    shard_mib: size of a pack's shards.
+    shard_mib: size of a pack's shards; 0 for one a file.
     """
 
     root: str | None
@@ -58,7 +58,7 @@ class Options:
     expect: Mapping[str, Natural] | None
     max_reject_share: Fraction
     num_workers: Count | None
-    shard_mib: Count
+    shard_mib: Natural
 
 
 class Blob(NamedTuple):

@@ -42,7 +42,7 @@ class Options:
     expect: numbers of `train` and `val` videos and of `classes`, checked before videos are read; null: none.
     max_reject_share: largest share of its videos that may be unusable; some of Kinetics is always gone.
     num_workers: threads that read and decode.
-    shard_mib: size of a pack's shards.
+    shard_mib: size of a pack's shards; 0 for one a file.
     """
 
     root: str | None
@@ -52,7 +52,7 @@ class Options:
     expect: Mapping[str, Natural] | None
     max_reject_share: Fraction
     num_workers: Count
-    shard_mib: Count
+    shard_mib: Natural
 
 
 @dataclass(frozen=True)
