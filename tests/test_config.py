@@ -199,6 +199,29 @@ def test_a_task_without_a_list_measures_the_runs_it_applies_to(project):
         Graph(load()).node("detect", "random", 0)
 
 
+def test_some_encoders_are_measured_by_tasks_that_name_their_run(project):
+    family = {
+        "takes": ["video"],
+        "takes_if_named": ["images"],
+        "gives": ["features"],
+        "models": {"moving": {"width": 8}},
+    }
+    (project / "config/models/moving.yaml").write_text(yaml.safe_dump(family))
+    write_recipe(project / "config/recipes/random.yaml", RECIPES["random"], encoders=["vit", "moving"])
+    study = changed(STUDY, "runs/random/set", {"model": "moving"})
+    study = changed(study, "tasks/detect/runs", ["mae"])
+    write_study(project, study)
+    found = load().tasks["knn"]
+    assert found.runs == ("mae", "mae-r50")
+    told = "knn gives its encoder images, and moving, of family moving, takes video"
+    assert found.skipped == {"random": f"{told}, and images for tasks that list it in their runs"}
+    write_study(project, changed(study, "tasks/knn/runs", ["random", "mae"]))
+    assert load().tasks["knn"].runs == ("random", "mae")
+    write_study(project, changed(study, "tasks/detect/runs", ["random"]))
+    with pytest.raises(ConfigError, match="detect needs maps, and moving, of family moving, gives features"):
+        load()
+
+
 def test_a_protocol_may_stand_in_a_study_more_than_once(project):
     again = {"task": "knn", "seeds": [1], "runs": ["mae"], "set": {"num_neighbours": 5}, "data": "digits"}
     write_study(project, changed(STUDY, "tasks/knn-5", again))

@@ -19,12 +19,14 @@ class Family(BaseModel):
     """What all encoders of a family have in common.
 
     takes: the kinds of samples that it encodes, its own first.
+    takes_if_named: those that it encodes besides, for tasks that name its run.
     gives: what comes out: `features`, one vector per sample; `maps`; `patches`, a token for each.
     models: sizes by name; `build` of the family's module says what they mean.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     takes: tuple[str, ...]
+    takes_if_named: tuple[str, ...] = ()
     gives: tuple[Literal["features", "maps", "patches"], ...]
     models: dict[str, dict[str, Any]]
 

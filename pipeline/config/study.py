@@ -281,7 +281,7 @@ def _task(
     if not set(own) <= set(seeds):
         raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds that are pretrained: {list(seeds)}")
     head = protocol_head(protocol)
-    reasons = {run: _why_not(protocol, head, *encoders[run]) for run in runs}
+    reasons = {run: _why_not(protocol, head, *encoders[run], named="runs" in entry) for run in runs}
     fitting = [run for run, reason in reasons.items() if reason is None]
     chosen = entry.get("runs", fitting)
     if not isinstance(chosen, list) or not chosen:
@@ -307,12 +307,14 @@ def _task(
     )
 
 
-def _why_not(protocol: str, head: ProtocolHead, model: str, name: str, family: Family) -> str | None:
-    """Why a task cannot measure a run's encoder, or None where it can."""
+def _why_not(protocol: str, head: ProtocolHead, model: str, name: str, family: Family, *, named: bool) -> str | None:
+    """Why a task cannot measure a run's encoder, or None where it can; some it can if it names its runs."""
     wanted = head.takes or head.kind  # as Task.track
-    if wanted not in family.takes:
-        takes = " or ".join(family.takes)
-        return f"{protocol} gives its encoder {wanted}, and {model}, of family {name}, takes {takes}"
+    taken = family.takes + (family.takes_if_named if named else ())
+    if wanted not in taken:
+        takes = " or ".join(taken)
+        more = f", and {wanted} for tasks that list it in their runs" if wanted in family.takes_if_named else ""
+        return f"{protocol} gives its encoder {wanted}, and {model}, of family {name}, takes {takes}{more}"
     if head.needs not in family.gives:
         gives = " and ".join(family.gives)
         return f"{protocol} needs {head.needs}, and {model}, of family {name}, gives {gives}"

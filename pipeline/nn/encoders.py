@@ -106,6 +106,21 @@ def load_encoder(
     return encoder
 
 
+def load_image_encoder(
+    path: str | Path, image_size: int | tuple[int, int] | None = None, drop_path: float = 0.0
+) -> nn.Module:
+    """As `load_encoder`, to be given images: by its family's `of_images`, where it was made for something else."""
+    model, saved, _, state = _read(path)
+    of_images = getattr(_family(model), "of_images", None)
+    if of_images is None:
+        return load_encoder(path, image_size, drop_path)
+    sides = image_size or saved
+    sides = (sides, sides) if isinstance(sides, int) else sides
+    encoder = of_images(models()[model], state, sides, drop_path)
+    encoder.model_name, encoder.image_size, encoder.takes = model, sides, "images"
+    return encoder
+
+
 def model_of(path: str | Path) -> str:
     """The name of a saved encoder's model."""
     return _read(path)[0]

@@ -21,7 +21,7 @@ from pipeline.data.images import Images
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS, layers_of
 from pipeline.engine.train import train
-from pipeline.nn.encoders import is_transformer, load_encoder
+from pipeline.nn.encoders import is_transformer, load_image_encoder
 from pipeline.nn.families.beit import unshare_positions
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
@@ -78,7 +78,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
     torch.manual_seed(cell.seed)
-    encoder = load_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
+    encoder = load_image_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
     mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
     model = Classifier(encoder, len(images.classes), mixing, settings["label_smoothing"], settings["head_std"])
     cost = train(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.cell import Cell
-from pipeline.nn.encoders import load_encoder
+from pipeline.nn.encoders import load_image_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import evaluation_set, extract
 
@@ -25,7 +25,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     """The records and the cost of one cell."""
     settings = cell.settings
     started = time.monotonic()
-    encoder = load_encoder(cell.encoder, settings["image_size"])
+    encoder = load_image_encoder(cell.encoder, settings["image_size"])
     train, val = (evaluation_set(cell.data, split, settings) for split in ("train", "val"))
     votes = vote(
         extract(encoder, val, settings),

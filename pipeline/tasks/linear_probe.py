@@ -27,7 +27,7 @@ from pipeline.data.images import Images
 from pipeline.engine.fit import connect
 from pipeline.engine.train import train
 from pipeline.files import write_atomic
-from pipeline.nn.encoders import load_encoder
+from pipeline.nn.encoders import load_image_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
 
@@ -92,7 +92,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     connect()
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
-    encoder = load_encoder(cell.encoder, settings["image_size"])
+    encoder = load_image_encoder(cell.encoder, settings["image_size"])
     return probe_encoder(cell, encoder, images, lambda split: evaluation_set(cell.data, split, settings), apply)
 
 

@@ -36,7 +36,7 @@ from pipeline.files import write_atomic, written
 from pipeline.masking.uniform import keep, uniform_mask
 from pipeline.methods import load_method
 from pipeline.methods.base import Method
-from pipeline.nn.encoders import is_transformer, load_encoder
+from pipeline.nn.encoders import is_transformer, load_image_encoder
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.tasks.features import evaluation_set
 
@@ -61,7 +61,7 @@ class Branches:
 def evaluate(cell: Cell) -> dict[str, Any]:
     """Records, figure and cost of one cell."""
     settings, started = cell.settings, time.monotonic()
-    encoder = load_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
+    encoder = load_image_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
     if not is_transformer(encoder):
         raise ConfigError(f"separability needs patches; leave {cell.run.name}, a {encoder.model_name}, out of its runs")
     images = evaluation_set(cell.data, "val", settings)
@@ -261,6 +261,6 @@ def trained_branches(cell: Cell, image_size: int, num_classes: int) -> Branches 
     device = get_device()
     return Branches(
         maps=[branch.to(device) for branch in found.branches],
-        teacher=load_encoder(teacher.path, image_size).to(device).eval(),
+        teacher=load_image_encoder(teacher.path, image_size).to(device).eval(),
         embed=found.taught.to(device),
     )

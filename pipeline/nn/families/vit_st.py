@@ -15,6 +15,7 @@ from timm.layers import calculate_drop_path_rates
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from pipeline.nn.families import vit
 from pipeline.nn.families.vit import embed_patches, encode
 from pipeline.nn.positions import resize_table
 
@@ -154,3 +155,12 @@ def deflate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state["pos_embed"] = torch.cat([state.pop(CLASS), state.pop(SPACE)], dim=1)
     del state[TIME]
     return state
+
+
+def of_images(
+    size: Mapping[str, Any], state: Mapping[str, Tensor], image_size: tuple[int, int], drop_path: float
+) -> nn.Module:
+    """A saved space-time encoder as the plain ViT of a single moment, deflated."""
+    encoder = vit.build(size, image_size, drop_path)
+    encoder.load_state_dict(vit.fit_positions(deflate(state), encoder))
+    return encoder

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from pipeline.config import ConfigError, models
-from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.nn.encoders import build_encoder, load_encoder, load_image_encoder, save_encoder
 from pipeline.nn.families import vit_st
+from pipeline.nn.families.vit import embed_patches, encode
 
 
 @pytest.fixture
@@ -74,3 +75,21 @@ def test_a_clip_that_stands_still_is_its_image(encoder):
 def test_frames_that_tubelets_do_not_tile():
     with pytest.raises(ConfigError, match="num_frames is 7; expected a multiple of the tubelet, 2"):
         build_encoder("vit_st_micro", 16, num_frames=7)
+
+
+@pytest.mark.parametrize("side", [16, 24])
+def test_a_saved_encoder_looks_at_images_as_at_a_moment(encoder, tmp_path, side):
+    """It makes of an image what it makes of any step of a still clip whose positions in time are zero."""
+    encoder.pos_embed_temporal.data.zero_()
+    encoder.image_size, encoder.model_name = (16, 16), "vit_st_micro"
+    save_encoder(encoder, tmp_path / "encoder.safetensors")
+    plain = load_image_encoder(tmp_path / "encoder.safetensors", side).eval()
+    assert (plain.takes, plain.image_size, plain.model_name) == ("images", (side, side), "vit_st_micro")
+    images = torch.randn(2, 3, side, side)
+    if side == 16:
+        tokens = embed_patches(encoder, images[:, :, None].expand(-1, -1, 8, -1, -1))[:, :16]
+        assert torch.allclose(plain.forward_features(images), encode(encoder, tokens), atol=1e-5)
+    assert plain.forward_features(images).shape == (2, 1 + (side // 4) ** 2, 96)
+    save_encoder(image := build_encoder("vit_micro", 16).eval(), tmp_path / "image.safetensors")
+    same = load_image_encoder(tmp_path / "image.safetensors").eval()
+    assert torch.equal(same.forward_features(images[..., :16, :16]), image.forward_features(images[..., :16, :16]))
