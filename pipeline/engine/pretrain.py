@@ -25,7 +25,7 @@ from pipeline.files import write_atomic, written
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context, Method, Phase
 from pipeline.nn.encoders import save_encoder
-from pipeline.nn.weights import save_weights
+from pipeline.nn.tensors import save_weights
 
 PICTURES = 8  # images shown of each run
 BEGINNING = 2**31 - 1  # the "step" whose seed initialises the weights

@@ -10,8 +10,7 @@ from torch import Tensor
 from pipeline.config import ConfigError
 from pipeline.manifest import sha256
 from pipeline.methods.base import Method
-from pipeline.nn.tensors import read_pickle, read_safetensors
-from pipeline.nn.weights import check_finite
+from pipeline.nn.tensors import check_finite, read_pickle, read_safetensors
 
 WRAPPERS = ("model", "model_state", "state_dict", "module")  # where released checkpoints keep the state itself
 

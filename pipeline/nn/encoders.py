@@ -15,8 +15,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.config import ConfigError, family, models
-from pipeline.nn.tensors import read_safetensors
-from pipeline.nn.weights import save_weights
+from pipeline.nn.tensors import read_safetensors, save_weights
 
 LARGEST = 2**13  # pixels of a side, or frames
 

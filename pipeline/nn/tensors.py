@@ -1,15 +1,17 @@
-"""Files of named tensors, whoever wrote them: nothing in them is executed, and mistakes are told with the name."""
+"""Files of named tensors: written whole or not at all; read, whoever wrote them, without executing anything in them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.config import ConfigError
+from pipeline.files import written
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -44,6 +46,28 @@ def read_pickle(path: str | Path, allowed: Sequence[type] = ()) -> Any:
             f"{path} cannot be read as a checkpoint of tensors ({reason}); expected a state dict as .safetensors, .pth "
             "or .pt. Nothing in it was executed"
         ) from None
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write named tensors as safetensors.
+
+    Raises:
+        ConfigError: a value is not finite.
+    """
+    check_finite(state, path)
+    with written(path) as pending:
+        save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, pending, metadata)
+
+
+def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises ConfigError, naming tensor and file, where a value is NaN or infinite."""
+    for name, value in state.items():
+        if value.is_floating_point() and (bad := int((~value.isfinite()).sum())):
+            raise ConfigError(
+                f"{path}: {name} has {bad:,} of {value.numel():,} values that are not finite; expected weights that "
+                "are all numbers. What is read must be downloaded or trained again; a training that made them needs a "
+                "lower rate, a longer warm-up or float32"
+            )
 
 
 def _one_line(error: Exception) -> str:
