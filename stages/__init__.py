@@ -84,8 +84,9 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
 
 
 def _launch() -> str:
-    """What all processes that torchrun started together know it by, and no others."""
-    return f"{os.environ.get('TORCHELASTIC_RUN_ID')} {os.environ.get('MASTER_PORT')}"
+    """What all processes that torchrun started together know it by, and no others: a requeued job keeps its number."""
+    names = ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return " ".join(os.environ.get(name, "-") for name in names)
 
 
 def _lead(cell: Cell, finished: bool) -> None:
