@@ -8,6 +8,7 @@ has a class token of its own (mae_st) or carries the encoder's on (PySlowFast), 
 the decoder's heads and whether its positions are separable. Tubes and frames are hidden whole, their number rounded,
 where PySlowFast cuts one in the middle. Images come normalised by ImageNet's statistics, as everywhere here; targets
 are brought to the authors' (mean 0.45, deviation 0.225), and released weights have the difference folded in.
+Detection of actions on AVA is not there: mmdet has no detector of actions in clips.
 """
 
 import re
