@@ -26,7 +26,7 @@ from pipeline.manifest import processor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Portions:
     """How long and in what portions a training runs.
 
     num_steps: updates of the optimiser.
@@ -53,7 +53,7 @@ def fit(
     dataset: Dataset[Any],
     optimizer: Optimizer,
     schedule: Schedule,
-    plan: Plan,
+    portions: Portions,
     *,
     work: Path,
     seed: int,
@@ -71,7 +71,7 @@ def fit(
             `unit` names its samples, by default `images`; where it makes several of each pair, `repeats` says how many.
         optimizer: of the model's parameters; each group's `lr` is its peak.
         schedule: factor of the peak rates at a step.
-        plan: portions.
+        portions: of the training.
         work: where the checkpoints stand.
         seed: decides order and randomness.
         log_path: file of JSON lines.
@@ -95,9 +95,9 @@ def fit(
     model = model.to(device)
     batches = GlobalBatches(
         len(dataset),  # type: ignore[arg-type]
-        plan.batch_size,
-        plan.num_steps,
-        plan.accumulate,
+        portions.batch_size,
+        portions.num_steps,
+        portions.accumulate,
         dist.get_rank(),
         dist.get_world_size(),
         seed,
@@ -106,23 +106,23 @@ def fit(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
-        num_workers=plan.num_workers,
+        num_workers=portions.num_workers,
         pin_memory=device == "cuda",
-        persistent_workers=plan.num_workers > 0,
+        persistent_workers=portions.num_workers > 0,
     )
     flops = (
-        _flops(model, next(iter(loader))) * plan.accumulate * dist.get_world_size()
+        _flops(model, next(iter(loader))) * portions.accumulate * dist.get_world_size()
     )  # on all ranks: a step may hold collectives
     preemption = Preemption()
-    logging = LogHook(log_path, plan.log_every, plan.batch_size * repeats, phase, steps_before)
-    saving = CheckpointHook(work, plan.checkpoint_every, preemption, logging)
-    clip = {"max_norm": plan.clip_norm} if plan.clip_norm is not None else None
+    logging = LogHook(log_path, portions.log_every, portions.batch_size * repeats, phase, steps_before)
+    saving = CheckpointHook(work, portions.checkpoint_every, preemption, logging)
+    clip = {"max_norm": portions.clip_norm} if portions.clip_norm is not None else None
     runner = Runner(
         model=_distributed(model, device),
         work_dir=str(work),
         train_dataloader=loader,
-        train_cfg={"type": StepLoop, "max_steps": plan.num_steps, "accumulate": plan.accumulate, "seed": seed},
-        optim_wrapper=Precision(optimizer, plan.accumulate, plan.precision, clip_grad=clip),
+        train_cfg={"type": StepLoop, "max_steps": portions.num_steps, "accumulate": portions.accumulate, "seed": seed},
+        optim_wrapper=Precision(optimizer, portions.accumulate, portions.precision, clip_grad=clip),
         default_hooks=dict.fromkeys(
             ("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint")
         ),
@@ -137,18 +137,18 @@ def fit(
     finally:
         logging.close()
     seconds = saving.seconds
-    samples = plan.num_steps * plan.batch_size * repeats
+    samples = portions.num_steps * portions.batch_size * repeats
     return {
         "seconds": round(seconds, 3),
-        "steps": plan.num_steps,
+        "steps": portions.num_steps,
         "samples": samples,
         "unit": getattr(dataset, "unit", "images"),
         "samples_per_second": round(samples / seconds, 2) if samples else None,
         "device": torch.cuda.get_device_name() if device == "cuda" else f"cpu: {processor()}",
         "num_devices": dist.get_world_size(),
         "num_threads": torch.get_num_threads(),
-        "precision": plan.precision,
-        "flops_per_sample": flops / (plan.batch_size * repeats),
+        "precision": portions.precision,
+        "flops_per_sample": flops / (portions.batch_size * repeats),
         "kwh": None,
         "resumed_at": runner.resumed[0],
     }

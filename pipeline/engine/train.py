@@ -1,4 +1,4 @@
-"""Training said once: from a section `train` of settings to optimiser, schedule, plan and loop.
+"""Training said once: from a section `train` of settings to optimiser, schedule, portions and loop.
 
 Pretraining and every trained task share this glue and its keys:
 
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError, Duration
 from pipeline.data.images import as_it_is
-from pipeline.engine.fit import Plan, connect, fit
+from pipeline.engine.fit import Portions, connect, fit
 from pipeline.engine.optim import build_optimizer, inherit_state
 from pipeline.engine.schedules import build_schedule
 from pipeline.files import written
@@ -65,24 +65,24 @@ def train(
     """
     connect()
     num_samples: int = len(dataset)  # type: ignore[arg-type]
-    plan = fitted(settings, num_samples)
-    if plan["batch_size"] < settings["batch_size"] and dist.is_main_process():
-        print(f"the batch of {settings['batch_size']} is cut to {plan['batch_size']}: the data set has "
+    sized = fitted(settings, num_samples)
+    if sized["batch_size"] < settings["batch_size"] and dist.is_main_process():
+        print(f"the batch of {settings['batch_size']} is cut to {sized['batch_size']}: the data set has "
               f"{num_samples} samples", flush=True)  # fmt: skip
-    lr = peak_lr(plan)
-    optimizer = build_optimizer(model, lr, plan, parts=parts, no_decay=no_decay, **(layers or {}))
-    if plan.get("inherit_optimizer"):
+    lr = peak_lr(sized)
+    optimizer = build_optimizer(model, lr, sized, parts=parts, no_decay=no_decay, **(layers or {}))
+    if sized.get("inherit_optimizer"):
         inherit_state(optimizer, teacher)
     cost = fit(
         model,
         dataset,
         optimizer,
-        build_schedule(plan, plan["num_steps"], plan["warmup_steps"], max(lr) if isinstance(lr, list) else lr),
-        Plan(
-            **{key: plan[key] for key in ("num_steps", "batch_size", "accumulate", "precision", "num_workers")},
-            checkpoint_every=plan["checkpoint_every"],
-            log_every=plan["log_every"],
-            clip_norm=plan.get("clip_norm"),
+        build_schedule(sized, sized["num_steps"], sized["warmup_steps"], max(lr) if isinstance(lr, list) else lr),
+        Portions(
+            **{key: sized[key] for key in ("num_steps", "batch_size", "accumulate", "precision", "num_workers")},
+            checkpoint_every=sized["checkpoint_every"],
+            log_every=sized["log_every"],
+            clip_norm=sized.get("clip_norm"),
         ),
         work=work,
         seed=seed,
@@ -92,7 +92,7 @@ def train(
         collate=collate,
         hooks=hooks,
     )
-    if plan.get("publish_optimizer") and dist.is_main_process():
+    if sized.get("publish_optimizer") and dist.is_main_process():
         with written(files / "optimizer.pt") as pending, open(pending, "wb") as file:
             torch.save(optimizer.state_dict(), file)
     return cost

@@ -40,7 +40,7 @@ from pipeline.engine.train import train
 from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.dense.backbone import ViTOptions
-from pipeline.tasks.dense.draw import draw_labels, gallery, palette
+from pipeline.tasks.dense.pictures import draw_labels, gallery, palette
 from pipeline.tasks.dense.pyramid import Pyramid, PyramidOptions, pyramid
 from pipeline.tasks.dense.sets import IGNORE, Labelled, SegmentationSet
 from pipeline.tasks.dense.transforms import SceneCrop

@@ -1,4 +1,4 @@
-"""A tiny model, data set and plan that go through `fit` as the real ones do."""
+"""A tiny model, data set and portions that go through `fit` as the real ones do."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from pipeline.data import draws
-from pipeline.engine.fit import Plan, fit
+from pipeline.engine.fit import Portions, fit
 from pipeline.engine.schedules import warmup_cosine
 
 
@@ -48,7 +48,7 @@ def train(tmp_path):
         work.mkdir(exist_ok=True)
         torch.manual_seed(0)
         model = kind(**({} if dropout is None else {"dropout": dropout}))
-        plan = Plan(
+        portions = Portions(
             **{
                 "num_steps": steps,
                 "batch_size": 16,
@@ -63,7 +63,7 @@ def train(tmp_path):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
         dataset = dataset or Numbers()
         log = work / "log.jsonl"
-        cost = fit(model, dataset, optimizer, warmup_cosine(steps, 3), plan, work=work, seed=0, log_path=log)
+        cost = fit(model, dataset, optimizer, warmup_cosine(steps, 3), portions, work=work, seed=0, log_path=log)
         return model.state_dict(), log.read_text().splitlines(), cost
 
     return run
