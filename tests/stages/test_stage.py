@@ -165,13 +165,13 @@ def test_only_the_first_of_many_processes_holds_and_tells(project, monkeypatch):
     with lock.Lock(cell.lock):
         pass
     failure("prepare", *PREPARE, body=raises(ConfigError("x")))
-    assert told.read_text() == "7 29500 False"
+    assert told.read_text() == "7 29500 - - False"
     cell.failure.unlink()
     monkeypatch.setenv("RANK", "1")
     with lock.Lock(cell.lock):  # the first process of the same job
         assert failure("prepare", *PREPARE, body=raises(ConfigError("x"))) == "error: x"
     assert not cell.failure.exists()
-    told.write_text("7 29500 True")
+    told.write_text("7 29500 - - True")
     finishes("prepare", *PREPARE)
 
 
