@@ -98,19 +98,32 @@ class TrainClips(Dataset[dict[str, Tensor]]):
         epochs, indices = torch.tensor(samples, dtype=torch.int64).unbind(1)
         epochs = (epochs[:, None] * self.repeats + torch.arange(self.repeats)).flatten()
         indices = indices.repeat_interleave(self.repeats)
-        video = torch.stack([self._clip(*sample) for sample in zip(epochs.tolist(), indices.tolist(), strict=True)])
-        return {"video": video, "labels": self.labels[indices], "epoch": epochs, "index": indices}
+        starts = uniform(self.seed, epochs, indices, 1, START)[:, 0].tolist()
+        clips = list(zip(epochs.tolist(), indices.tolist(), strict=True))
+        frames = [self._frames(*clip, start) for clip, start in zip(clips, starts, strict=True)]
+        boxes, flips = self._crops(frames, epochs, indices)
+        video = []
+        for pixels, (top, left, height, width), flip in zip(frames, boxes, flips, strict=True):
+            cut = _resized(pixels[..., top : top + height, left : left + width], self.crop.image_size)
+            video.append(cut.flip(3) if flip else cut)
+        video = _normalise(torch.stack(video))
+        video = [self.policy.erased(clip, self.seed, *which) for clip, which in zip(video, clips, strict=True)]
+        return {"video": torch.stack(video), "labels": self.labels[indices], "epoch": epochs, "index": indices}
 
-    def _clip(self, epoch: int, index: int) -> Tensor:
-        epochs, indices = torch.tensor([epoch]), torch.tensor([index])
-        share = float(uniform(self.seed, epochs, indices, 1, START))
+    def _frames(self, epoch: int, index: int, start: float) -> Tensor:
+        """(T, 3, H, W) uint8, before the crop."""
         length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
-        pixels = self.videos.read(index, clip_frames(length, fps, self.augment, share))
-        pixels = self.policy.frames(pixels, self.seed, epoch, index)
-        boxes, flips = self.crop.parameters(self.seed, epochs, indices, *pixels.shape[2:])
-        top, left, height, width = boxes[0].tolist()
-        cut = _resized(pixels[..., top : top + height, left : left + width], self.crop.image_size)
-        return self.policy.erased(_normalise(cut.flip(3) if flips[0] else cut), self.seed, epoch, index)
+        pixels = self.videos.read(index, clip_frames(length, fps, self.augment, start))
+        return self.policy.frames(pixels, self.seed, epoch, index)
+
+    def _crops(self, frames: list[Tensor], epochs: Tensor, indices: Tensor) -> tuple[list[list[int]], list[bool]]:
+        """Boxes and flips, drawn once for all clips of a size: one at a time they cost more than a small step."""
+        sizes = torch.tensor([pixels.shape[2:] for pixels in frames])
+        boxes, flips = torch.empty(len(frames), 4, dtype=torch.int64), torch.empty(len(frames), dtype=torch.bool)
+        for size in sizes.unique(dim=0):
+            alike = (sizes == size).all(1)
+            boxes[alike], flips[alike] = self.crop.parameters(self.seed, epochs[alike], indices[alike], *size.tolist())
+        return boxes.tolist(), flips.tolist()
 
 
 class EvalClips(Dataset[dict[str, Tensor]]):
@@ -238,6 +251,6 @@ def _resized(frames: Tensor, size: int) -> Tensor:
 
 
 def _normalise(frames: Tensor) -> Tensor:
-    """(T, 3, S, S) in [0, 255] -> (3, T, S, S), ImageNet's zero mean and unit deviation."""
+    """(..., T, 3, S, S) in [0, 255] -> (..., 3, T, S, S), ImageNet's zero mean and unit deviation."""
     mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (MEAN, STD))
-    return ((frames - mean) / std).transpose(0, 1)
+    return ((frames - mean) / std).transpose(-4, -3)
