@@ -208,7 +208,8 @@ class SpaceTimeDecoder(nn.Module):
         self.pred = nn.Linear(width, out)
         initialise(self, options.decoder_initialisation, bias=0.0)
         for name, parameter in self.named_parameters(recurse=False):
-            (nn.init.normal_ if name == "mask_token" else nn.init.trunc_normal_)(parameter, std=STD)
+            std = encoder.position_std if name.startswith("pos_embed") else STD
+            (nn.init.normal_ if name == "mask_token" else nn.init.trunc_normal_)(parameter, std=std)
 
     def forward(self, latent: Tensor, masking: Masking) -> Tensor:
         """Predict every tubelet from the visible ones: (B, 1 + K, D) -> (B, 1 + L, P), class token first."""

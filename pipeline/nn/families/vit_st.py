@@ -50,7 +50,7 @@ class SpaceTimeTransformer(nn.Module):
         super().__init__()
         width = self.embed_dim = size["width"]
         norm = partial(nn.LayerNorm, eps=1e-6)
-        self.num_frames = num_frames
+        self.num_frames, self.position_std = num_frames, size.get("position_std", STD)
         self.patch_embed = Tubelets(size, image_size, num_frames)
         rows, columns = self.patch_embed.grid_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
@@ -85,6 +85,9 @@ def build(
 ) -> SpaceTimeTransformer:
     """A space-time ViT of the given sizes.
 
+    Args:
+        size: of `config/models/vit_st.yaml`; `position_std` is the first positions' deviation, `STD` if it is not said.
+
     Raises:
         ValueError: tubelets do not tile the frames, or there is no such initialisation.
     """
@@ -93,8 +96,9 @@ def build(
         raise ValueError(f"num_frames is {frames}; expected a multiple of the tubelet, {size['tubelet']}")
     encoder = SpaceTimeTransformer(size, image_size, drop_path, frames)
     initialise(encoder, size["initialisation"])
-    for table in (encoder.cls_token, encoder.pos_embed_spatial, encoder.pos_embed_temporal, encoder.pos_embed_class):
-        nn.init.trunc_normal_(table, std=STD)
+    nn.init.trunc_normal_(encoder.cls_token, std=STD)
+    for table in (encoder.pos_embed_spatial, encoder.pos_embed_temporal, encoder.pos_embed_class):
+        nn.init.trunc_normal_(table, std=encoder.position_std)
     return encoder
 
 

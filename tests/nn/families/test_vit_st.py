@@ -44,7 +44,9 @@ def test_initialisations(kind):
     limit = (6 / (2 * 96)) ** 0.5  # queries by themselves
     assert (0.98 * limit < qkv.weight.abs().max() <= limit) == (kind == "mae_st")
     assert (0.015 < qkv.weight.std() < 0.025) == (kind == "pyslowfast")
-    assert 0.015 < built.pos_embed_spatial.std() < 0.025
+    assert 0.2 < built.pos_embed_spatial.std() < 0.4 and built.cls_token.std() < 0.03
+    del size["position_std"]
+    assert 0.015 < vit_st.build(size, (16, 16), 0.0).pos_embed_spatial.std() < 0.025
 
 
 def test_round_trip_and_other_sizes(encoder, tmp_path):
