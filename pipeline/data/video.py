@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 MOST_PIXELS = 2**24  # of a frame: twice those of 4K
 # The names under which FFmpeg knows MP4, Matroska, WebM and AVI, and no protocol at all.
@@ -82,10 +83,12 @@ def read_frames(
         before = found.keyframes[max(bisect_right(found.keyframes, min(indices)) - 1, 0)] if found.keyframes else 0
         container.seek(found.times[before], stream=stream, backward=True)
         frames: dict[int, np.ndarray] = {}
+        # One of each for the file: a frame's own is set up anew each time, which takes longer than its work.
+        scaler, painter = VideoReformatter(), VideoReformatter()
         try:
             for frame in container.decode(stream):
                 if frame.pts in wanted and frame.pts not in frames:
-                    frames[frame.pts] = _pixels(frame, short_side)
+                    frames[frame.pts] = _pixels(frame, short_side, scaler, painter)
                     if len(frames) == len(wanted):
                         break
         except (av.FFmpegError, EOFError) as error:
@@ -154,11 +157,10 @@ def _told(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _pixels(frame: Any, short_side: int | None) -> np.ndarray:
+def _pixels(frame: Any, short_side: int | None, scaler: VideoReformatter, painter: VideoReformatter) -> np.ndarray:
     """One frame, scaled, in RGB and upright."""
     short = min(frame.height, frame.width)
     if short_side is not None and short != short_side:
-        sides = {"height": frame.height, "width": frame.width}
-        frame = frame.reformat(**{name: round(side * short_side / short) for name, side in sides.items()},
-                               interpolation="BILINEAR")  # fmt: skip
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+        tall, wide = (round(side * short_side / short) for side in (frame.height, frame.width))
+        frame = scaler.reformat(frame, width=wide, height=tall, interpolation="BILINEAR")
+    return np.rot90(painter.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90)
