@@ -92,6 +92,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     connect()
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    torch.manual_seed(cell.seed)
     encoder = load_image_encoder(cell.encoder, settings["image_size"])
     return probe_encoder(cell, encoder, images, lambda split: evaluation_set(cell.data, split, settings), apply)
 
@@ -99,7 +100,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
 def probe_encoder(
     cell: Cell, encoder: nn.Module, samples: Any, unaugmented: Callable[[str], Any], apply: Callable[..., Tensor]
 ) -> dict[str, Any] | None:
-    """What `evaluate` does, whatever the encoder looks at.
+    """What `evaluate` does, whatever the encoder looks at; PyTorch's generator has been seeded for the heads.
 
     Args:
         encoder: takes what batches have as `images`.
@@ -110,7 +111,6 @@ def probe_encoder(
     settings = cell.settings
     kept, held_out = hold_out(len(samples), settings["holdout_share"], cell.seed)
     rates = settings["train"]["base_lr"]
-    torch.manual_seed(cell.seed)
     probe = LinearProbe(encoder, settings["feature"], len(samples.classes), len(rates), settings["normalise"])
     cost = train(
         probe,

@@ -5,6 +5,8 @@ An image encoder's tokens are averaged over frames before they are pooled.
 
 from typing import Any
 
+import torch
+
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval, open_train
 from pipeline.engine.fit import connect
@@ -16,6 +18,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Train the heads, choose a rate on held-out training videos, measure it on the validation split."""
     connect()
     settings = cell.settings
+    torch.manual_seed(cell.seed)
     encoder = load_frozen(cell.encoder, settings)
     train = Clips(open_train(cell.data, settings, cell.seed))
     return probe_encoder(cell, encoder, train, lambda split: Clips(open_eval(cell.data, split, settings)), apply_views)
