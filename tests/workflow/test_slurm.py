@@ -1,4 +1,4 @@
-"""The smoke study as cluster jobs, on a real two-node Slurm cluster inside this machine (envs/slurm/cluster).
+"""A part of the smoke study as cluster jobs, on a real two-node Slurm cluster inside this machine (envs/slurm/cluster).
 
 pytest tests/workflow/test_slurm.py        needs slurm-wlm and munge; some minutes
 """
@@ -25,7 +25,10 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}: apt-get install slurm-wlm munge"),
     pytest.mark.timeout(1200),
 ]
-SMOKE = Path("config/smoke.yaml")
+# One cell of each sort: on both nodes, with a teacher, with GPUs and without; others differ by name.
+DATA = ("smoke-digits", "smoke-scenes-coco")
+RUNS = ("mae", "dbot")
+TASKS = {"knn": ["mae", "dbot"], "finetune": ["mae"], "detect": ["mae"]}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,22 @@ def clone(tmp_path_factory):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def content(clone):
+    """Of the study config/jobs.yaml in the clone."""
+    smoke = yaml.safe_load((clone / "config/smoke.yaml").read_text())
+    smoke["data"] = {name: smoke["data"][name] for name in DATA}
+    smoke["runs"] = {name: smoke["runs"][name] for name in RUNS}
+    smoke["tasks"] = {name: {**smoke["tasks"][name], "runs": runs} for name, runs in TASKS.items()}
+    (clone / "config/jobs.yaml").write_text(yaml.safe_dump(smoke))
+    return smoke
+
+
+@pytest.fixture(scope="module")
+def study(clone, content):
+    return load_study(clone / "config/jobs.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +113,8 @@ def two_node_run(study):
     return next(name for name in study.runs if study.request("pretrain", name).nodes == 2)
 
 
-def test_the_study_runs_as_jobs(clone, cluster, snakemake):
-    said = finished(clone, snakemake(SMOKE, "all"))
-    study = load_study(SMOKE)
+def test_the_study_runs_as_jobs(clone, cluster, snakemake, study):
+    said = finished(clone, snakemake("config/jobs.yaml", "all"))
     assert (clone / f"reports/{study.name}/index.html").exists()
 
     seen = jobs(cluster)
@@ -127,13 +145,11 @@ def test_the_study_runs_as_jobs(clone, cluster, snakemake):
     assert said.count("has been submitted with SLURM jobid") == len(seen)
 
 
-def test_a_cancelled_job_resumes(clone, cluster, snakemake):
-    smoke = yaml.safe_load(SMOKE.read_text())
-    run, seed = two_node_run(load_study(SMOKE)), smoke["seeds"][0]
+def test_a_cancelled_job_resumes(clone, cluster, snakemake, study, content):
+    run, seed = two_node_run(study), study.seeds[0]
     long = {"train.duration": "200 steps", "train.warmup": "10 steps", "train.checkpoint_every": 20}
-    smoke["runs"][run]["set"] = {**smoke["runs"][run].get("set", {}), **long}
-    study = clone / "config/cancelled.yaml"
-    study.write_text(yaml.safe_dump(smoke))
+    content["runs"][run]["set"] = {**content["runs"][run].get("set", {}), **long}
+    (clone / "config/cancelled.yaml").write_text(yaml.safe_dump(content))
     cell = f"{run}-{seed}"
     before = set(jobs(cluster))
 
