@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +14,28 @@ from pipeline.report import words
 from pipeline.report.grid import Grid
 from pipeline.report.table import slug
 
-LOG = "files/log.jsonl"
+LOG, PHASES = "files/log.jsonl", "files/phases.json"
 NUM_POINTS = 160  # more than a small panel can show
 MOST = 16  # runs of a study that each have a panel of their own and share one in each task
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The loss of one cell: steps and losses of equal length, steps rising."""
+    """The loss of one cell: steps and losses of equal length, steps rising.
+
+    ends: steps at which a phase gives way to the next, whose loss may be another.
+    """
 
     run: str
     seed: int
     steps: tuple[float, ...]
     losses: tuple[float, ...]
+    ends: tuple[int, ...] = ()
+
+    def pieces(self) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+        """Steps and losses of each phase."""
+        cuts = [bisect_right(self.steps, end) for end in self.ends]
+        return [(self.steps[a:b], self.losses[a:b]) for a, b in itertools.pairwise([0, *cuts, len(self.steps)])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +86,8 @@ def loss_panels(grid: Grid) -> list[Panel]:
         for group, curves in groups.items():
             title = f"{grid.study.title(stage)} of {group}" if group else grid.study.title(stage)
             name = "-".join(part for part in ("loss", stage, slug(group)) if part)
-            panels.append(Panel(name=name, title=title, caption=_caption(title), curves=tuple(curves)))
+            caption = _caption(title, phases=any(curve.ends for curve in curves))
+            panels.append(Panel(name=name, title=title, caption=caption, curves=tuple(curves)))
     return panels
 
 
@@ -94,9 +105,16 @@ def _curves(grid: Grid, stage: str, count: int) -> tuple[Curve, ...]:
         path = outcome.artefact(LOG)
         steps, losses = thin(*read_log(path), count) if path else ([], [])
         if len(steps) > 1:
-            found.append(Curve(run=outcome.run, seed=outcome.seed, steps=tuple(steps), losses=tuple(losses)))
+            ends = _ends(outcome.artefact(PHASES))
+            found.append(Curve(run=outcome.run, seed=outcome.seed, steps=tuple(steps), losses=tuple(losses), ends=ends))
     return tuple(found)
 
 
-def _caption(title: str) -> str:
-    return f"{title}: training loss by step, one line per seed."
+def _ends(phases: Path | None) -> tuple[int, ...]:
+    steps = [phase["steps"] for phase in json.loads(phases.read_text())] if phases else []
+    return tuple(itertools.accumulate(steps[:-1]))
+
+
+def _caption(title: str, phases: bool) -> str:
+    told = " Gaps are where a phase ends; the next has a loss of its own." if phases else ""
+    return f"{title}: training loss by step, one line per seed.{told}"

@@ -60,7 +60,9 @@ def loss_figure(panel: Panel, runs: Sequence[str]) -> str:
         for curve in panel.curves:
             label = curve.run if curve == next(c for c in panel.curves if c.run == curve.run) else None
             color, dash = style(curve.run, runs)
-            axes.plot(curve.steps, curve.losses, color=color, linestyle=dash, label=label)
+            for steps, losses in curve.pieces():
+                axes.plot(steps, losses, color=color, linestyle=dash, label=label)
+                label = None
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         count = len({curve.run for curve in panel.curves})

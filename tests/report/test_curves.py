@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,21 @@ def test_a_log_that_changed_since_is_not_drawn(study):
     for seed in (0, 1):
         (folder_of(study, "pretrain", "mae", seed) / "files/log.jsonl").write_text(json.dumps({"step": 1, "loss": 0}))
     assert "loss-pretrain-mae" not in {panel.name for panel in loss_panels(read_grid(study))}
+
+
+def test_a_curve_breaks_where_a_phase_ends(root):
+    study = with_runs(make_study(), make_run("mae", "mae"))
+    (root / "work/files").mkdir(parents=True)
+    phases = [{"name": "one", "steps": 300}, {"name": "two", "steps": 500}, {"name": "three", "steps": 400}]
+    (root / "work/files/phases.json").write_text(json.dumps(phases))
+    publish(study, "pretrain", "mae", 0)
+    (panel,) = loss_panels(read_grid(study))
+    pieces = panel.curves[0].pieces()
+    assert [(steps[0], steps[-1]) for steps, _ in pieces] == [(4, 296), (304, 800), (804, 1196)]
+    assert [len(steps) for steps, _ in pieces] == [len(losses) for _, losses in pieces]
+    whole = replace(panel, curves=(replace(panel.curves[0], ends=()),))
+    parts, one = (loss_figure(drawn, ["mae"]).count("clip-path") for drawn in (panel, whole))
+    assert parts == one + 2 and "phase" in panel.caption
 
 
 def test_figures_share_a_page_and_depend_on_nothing_but_numbers(study):
