@@ -20,8 +20,10 @@ demo: setup ## the demo study from data to report, then its headline table
 	@cat reports/demo/summary.txt
 	@echo "Report: $(CURDIR)/reports/demo/index.html"
 
+# Each worker keeps to one core: two that each think they have all of them wait for one another.
+test: export OMP_NUM_THREADS = 1
 test: setup ## the tests; those that need Slurm or a browser are skipped where there is none
-	@python -m pytest $(ARGS)
+	@python -m pytest -n $(CORES) --dist worksteal $(ARGS)
 
 check: setup ## formatting, lint, workflow lint, types, spelling
 	ruff check .

@@ -45,6 +45,7 @@ def called(name: str) -> bool:
     plugins = {
         r"snakemake-executor-plugin-(\w+)": r"executor:? *{}\b",
         r"snakemake-logger-plugin-(\w+)": r"--logger={}\b",
+        r"pytest-(xdist)": r"-m pytest -n ",
         r"pytest-(\w+)": r"(?m)^{} = ",
         r"types-(\w+)": r"(?m)^\[tool.mypy\]",
     }
