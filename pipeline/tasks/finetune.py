@@ -14,6 +14,7 @@ from mmengine import dist
 from mmengine.model import BaseModel
 from timm.data import Mixup
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from pipeline.cell import Cell
 from pipeline.data.augment import build_transform
@@ -74,13 +75,25 @@ class Classifier(BaseModel):
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Fine-tune on the training split, measure on the validation split."""
-    connect()
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    model, cost = fine_tune(cell, images, len(images.classes))
+    if not dist.is_main_process():
+        return None
+    val = evaluation_set(cell.data, "val", settings)
+    logits = apply(model, val, evaluation(settings))
+    records = [accuracy_record(logits, val.labels, top) for top in (1, 5) if logits.shape[1] > top]
+    return {"records": records, "cost": cost}
+
+
+def fine_tune(cell: Cell, images: Dataset[Any], num_classes: int) -> tuple[Classifier, dict[str, Any]]:
+    """The cell's encoder trained to classify these images, and what it cost."""
+    connect()
+    settings = cell.settings
     torch.manual_seed(cell.seed)
     encoder = load_image_encoder(cell.encoder, settings["image_size"], settings["drop_path"])
     mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
-    model = Classifier(encoder, len(images.classes), mixing, settings["label_smoothing"], settings["head_std"])
+    model = Classifier(encoder, num_classes, mixing, settings["label_smoothing"], settings["head_std"])
     cost = train(
         model,
         images,
@@ -91,9 +104,4 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         no_decay=TOKENS,
         layers=layers_of(encoder),
     )
-    if not dist.is_main_process():
-        return None
-    val = evaluation_set(cell.data, "val", settings)
-    logits = apply(model, val, evaluation(settings))
-    records = [accuracy_record(logits, val.labels, top) for top in (1, 5) if logits.shape[1] > top]
-    return {"records": records, "cost": cost}
+    return model, cost
