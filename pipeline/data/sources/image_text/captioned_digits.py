@@ -49,6 +49,7 @@ class Options:
     num_texts: captions without images.
     image_size: pixels a side.
     photos: grounds, some of those that have a name in captions.
+    colours: of the ink, some of those that have a name in captions.
     ground: share of the photograph in what is else mid-grey.
     window: side of the photograph's part that is shrunk to an image, in pixels.
     scale: smallest and largest side of the scan's square, of the image's.
@@ -65,6 +66,7 @@ class Options:
     num_texts: Natural
     image_size: Count
     photos: tuple[str, ...]
+    colours: tuple[str, ...]
     ground: Fraction
     window: Count
     scale: Range[Positive]
@@ -77,9 +79,10 @@ class Options:
     seed: Seed
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.photos if name not in GROUNDS]
-        if unknown:
-            raise ConfigError(f"photos names {unknown[0]!r}; available: {', '.join(GROUNDS)}")
+        for key, known in (("photos", GROUNDS), ("colours", COLOURS)):
+            unknown = [name for name in getattr(self, key) if name not in known]
+            if unknown:
+                raise ConfigError(f"{key} names {unknown[0]!r}; available: {', '.join(known)}")
         if self.window < self.image_size:
             raise ConfigError(f"window is {self.window}; expected at least image_size, {self.image_size}")
 
@@ -130,10 +133,10 @@ def write(options: Options, root: Path) -> None:
 
 def compose(options: Options, digits: np.ndarray, rng: np.random.Generator) -> list[Thing]:
     """What is to be drawn, one for each of the (N,) digits wanted."""
-    names, number = list(COLOURS), len(digits)
-    drawn = zip(digits, rng.integers(len(names), size=number), rng.integers(3, size=(number, 2)),
+    number = len(digits)
+    drawn = zip(digits, rng.integers(len(options.colours), size=number), rng.integers(3, size=(number, 2)),
                 rng.integers(len(options.photos), size=number), strict=True)  # fmt: skip
-    return [Thing(int(digit), names[colour], (int(row), int(column)), options.photos[photo])
+    return [Thing(int(digit), options.colours[colour], (int(row), int(column)), options.photos[photo])
             for digit, colour, (row, column), photo in drawn]  # fmt: skip
 
 
