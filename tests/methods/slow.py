@@ -13,10 +13,10 @@ def layer_norm(x, weight, bias, eps=1e-6):
     return (x - mean) / torch.sqrt(variance + eps) * weight + bias
 
 
-def block(x, state, prefix, num_heads, bias=None, eps=1e-6):
+def block(x, state, prefix, num_heads, bias=None, eps=1e-6, gelu="erf"):
     """One pre-norm Transformer block on (N, D) tokens of a single image, head by head; BEiT's where the names are.
 
-    bias: (heads, N, N), added to the attention.
+    bias: (heads, N, N), added to the attention. gelu: exact, or its approximation by `tanh`.
     """
     p = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     width = x.shape[1]
@@ -34,16 +34,17 @@ def block(x, state, prefix, num_heads, bias=None, eps=1e-6):
         heads.append(torch.softmax(scores if bias is None else scores + bias[head], dim=1) @ v[:, part])
     x = x + p.get("gamma_1", 1.0) * (torch.cat(heads, dim=1) @ p["attn.proj.weight"].T + p["attn.proj.bias"])
     y = layer_norm(x, p["norm2.weight"], p["norm2.bias"], eps) @ p["mlp.fc1.weight"].T + p["mlp.fc1.bias"]
-    y = 0.5 * y * (1 + torch.erf(y / math.sqrt(2)))
+    bend = torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)) if gelu == "tanh" else torch.erf(y / math.sqrt(2))
+    y = 0.5 * y * (1 + bend)
     return x + p.get("gamma_2", 1.0) * (y @ p["mlp.fc2.weight"].T + p["mlp.fc2.bias"])
 
 
-def blocks(x, state, prefix, num_heads, bias=None, eps=1e-6):
+def blocks(x, state, prefix, num_heads, bias=None, eps=1e-6, gelu="erf"):
     """All blocks that are there."""
     start = f"{prefix}blocks."
     depth = len({key.removeprefix(start).split(".")[0] for key in state if key.startswith(start)})
     for index in range(depth):
-        x = block(x, state, f"{prefix}blocks.{index}.", num_heads, bias, eps)
+        x = block(x, state, f"{prefix}blocks.{index}.", num_heads, bias, eps, gelu)
     return x
 
 
