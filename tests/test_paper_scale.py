@@ -20,10 +20,13 @@ from pipeline.config import available_tasks, load_study
 from pipeline.data.images import as_it_is
 from pipeline.data.kinds import load_kind
 from pipeline.data.packed import PackWriter
+from pipeline.data.sources.image_text import captioned_digits, captions
 from pipeline.data.sources.video import moving_digits
 from pipeline.engine.objective import Objective
 from pipeline.engine.optim import build_optimizer
+from pipeline.engine.pretrain import save_method
 from pipeline.engine.runner import Precision
+from pipeline.manifest import publish
 from pipeline.methods import build_method
 from pipeline.methods.base import Context
 from pipeline.nn.encoders import build_encoder, save_encoder
@@ -33,12 +36,18 @@ from tests.tasks.dense.scenes import write_detection, write_segmentation
 pytestmark = pytest.mark.slow
 DEPTH = 2  # blocks of every encoder; a ResNet's stages have one each
 NUM_WORKERS = 2  # of a loader; the papers' 12 are for real machines
+WHOLE = ("masked_tokens",)  # tasks that measure more of a run than its encoder
 # What makes a training long or large, wherever it stands in a section.
 SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": NUM_WORKERS,
          "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
-         "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2}  # fmt: skip
+         "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2, "num_out_classes": 1}  # fmt: skip
 CLIPS = {"train_clips": 8, "val_clips": 4, "directions": 2, "image_size": 96, "num_frames": 20, "val_share": 0.28,
          "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 1.0, "noise": 0.02, "seed": 0}  # fmt: skip
+
+CAPTIONS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 96,
+            "photos": ("brick", "grass"), "colours": ("red", "blue", "white"),
+            "ground": 0.5, "window": 96, "scale": (0.55, 0.75), "shift": 0.15, "rotation": 10.0, "shear": 0.1,
+            "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
 
 
 def shortened(section):
@@ -77,13 +86,26 @@ def folder(tmp_path_factory):
                 height, width = 90 + 7 * (number % 5), 130 - 9 * (number % 4)
                 buffer = io.BytesIO()
                 Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(buffer, "JPEG")
-                pack.add(f"{number}.jpg", buffer.getvalue(), label=number % 2, height=height, width=width)
-    (files / "classes.json").write_text(json.dumps(["even", "odd"]))
+                pack.add(f"{number}.jpg", buffer.getvalue(), label=number % 3, height=height, width=width)
+    (files / "classes.json").write_text(json.dumps(["none", "one", "two"]))
     write_detection(root / "detection/files", num_images=2)
     write_segmentation(root / "segmentation/files", num_images=2)
     (root / "video/files").mkdir(parents=True)
     moving_digits.prepare(moving_digits.Options(**CLIPS), root / "work", root / "video/files")
+    write_captions(root / "image_text/files", root / "work", root / "captioned")
     return root
+
+
+def write_captions(files, work, root):
+    """Captioned images with a vocabulary as large as BERT's, most of whose words nobody says."""
+    captioned_digits.write(captioned_digits.Options(**CAPTIONS), root)
+    words = (root / "vocab.txt").read_text()
+    more = "".join(f"word{number}\n" for number in range(30522 - CAPTIONS["vocabulary_size"]))
+    (root / "vocab.txt").write_text(words + more)
+    files.mkdir(parents=True)
+    written = {"root": str(root), "layout": "webdataset", "vocabulary": str(root / "vocab.txt"), "texts": None,
+               "val_share": 0.0, "expect": None, "max_reject_share": 0.0, "num_workers": 1, "shard_mib": 1}  # fmt: skip
+    captions.prepare(captions.Options(**written), work, files)
 
 
 @pytest.fixture
@@ -104,7 +126,7 @@ class Taught:
         return build_encoder(model, (grid[0] * patch, grid[1] * patch)).eval().requires_grad_(False)
 
     def whole(self):
-        context = Context(num_classes=2, num_steps=1, batch_size=self.settings["train"]["batch_size"])
+        context = Context(num_classes=3, num_steps=1, batch_size=self.settings["train"]["batch_size"])
         return build_method(self.settings, context).eval().requires_grad_(False)
 
 
@@ -137,7 +159,7 @@ def test_a_run_takes_a_step(study, folder, run):
     train, teacher = settings["train"], study.runs[run].teacher
     torch.manual_seed(0)
     context = Context(
-        num_classes=2,
+        num_classes=3,
         num_steps=100,
         batch_size=train["batch_size"],
         teacher=Taught(study, teacher) if teacher else None,
@@ -162,22 +184,35 @@ def test_a_run_takes_a_step(study, folder, run):
     assert torch.isfinite(features).all()
 
 
+def publish_untrained(folder, files, recipe, whole):
+    """A run as it was initialised: its encoder, and all of it where a task looks at more."""
+    files.mkdir(parents=True)
+    if whole:
+        method = build_method(recipe, Context(num_classes=3, num_steps=1, batch_size=2))
+        save_method(method, files / "method.safetensors")
+    encoder = method.encoder if whole else build_encoder(recipe["model"], recipe["augment"]["image_size"])
+    save_encoder(encoder, files / "encoder.safetensors")
+    publish(folder, files, {"settings": recipe})
+
+
 @pytest.mark.parametrize("task, run", measured())
 def test_a_protocol_is_followed_to_its_end(study, folder, tmp_path, task, run):
     settings = shortened(study.settings(task, run))
     torch.manual_seed(0)
     recipe = study.settings("pretrain", run)
-    save_encoder(build_encoder(recipe["model"], recipe["augment"]["image_size"]), tmp_path / "encoder.safetensors")
+    publish_untrained(tmp_path / "run", tmp_path / "made/files", recipe, whole=task in WHOLE)
     files = tmp_path / "files"
     files.mkdir()
     cell = SimpleNamespace(
         settings=settings,
         data=folder / study.tasks[task].data.kind,
-        encoder=tmp_path / "encoder.safetensors",
+        encoder=tmp_path / "run/files/encoder.safetensors",
         work=tmp_path,
         files=files,
         seed=0,
         name=run,
+        run=study.runs[run],
+        stage=task,
         study=study,
         encoder_teacher=None,
     )

@@ -114,9 +114,12 @@ def test_the_projects_own_declarations_name_settings_that_exist(method, monkeypa
     monkeypatch.chdir(ROOT)
     comparisons = load_comparisons(method, load_quotes(f"config/papers/{method}.yaml"))
     assert comparisons
+    tasks = load_study("config/paper.yaml").tasks
     for comparison in comparisons:
         for stage, settings in [*comparison.protocol.items(), ("pretrain", comparison.run)]:
-            path = ROOT / (f"config/recipes/{method}.yaml" if stage == "pretrain" else f"config/tasks/{stage}.yaml")
+            path = ROOT / (
+                f"config/recipes/{method}.yaml" if stage == "pretrain" else f"config/tasks/{tasks[stage].protocol}.yaml"
+            )
             known = {*flatten(yaml.safe_load(path.read_text())["paper"]), "teacher", "stages", "data"}
             assert set(settings) <= known, f"{path} lacks {sorted(set(settings) - known)}"
 
