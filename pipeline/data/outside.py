@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.config import ConfigError
 
@@ -10,8 +11,8 @@ LIST_BYTES = 2**31  # of a list or of annotations; the largest of COCO has 0.45 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device"}
 
 
-def read_file(root: Path, path: Path, limit: int) -> bytes:
-    """The bytes of a file of a data set; what is no regular file below the root is refused without being opened.
+def open_file(root: Path, path: Path, limit: int) -> BinaryIO:
+    """A file of a data set for reading; what is no regular file below the root is refused without being opened.
 
     Args:
         root: of the data set, itself a link or not.
@@ -25,9 +26,18 @@ def read_file(root: Path, path: Path, limit: int) -> bytes:
     """
     real = _within(root, path)
     # Whatever takes the file's place meanwhile is not waited for, and no link is followed any more.
-    descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        _check(os.fstat(descriptor), limit)
+    file = open(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW), "rb")
+    try:
+        _check(os.fstat(file.fileno()), limit)
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def read_file(root: Path, path: Path, limit: int) -> bytes:
+    """The bytes of a file of a data set, opened as `open_file` does."""
+    with open_file(root, path, limit) as file:
         return file.read(limit + 1)
 
 
