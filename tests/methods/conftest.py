@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.config import recipe_head
 from pipeline.methods import build_method
 from pipeline.methods.base import Context
 from pipeline.nn.encoders import build_encoder
@@ -14,10 +15,10 @@ context = partial(Context, num_classes=NUM_CLASSES, num_steps=NUM_STEPS, batch_s
 
 
 class Taught:
-    """A teacher that was never published: MAE of the demo recipe, as it was initialised."""
+    """A teacher that was never published: MAE of the demo recipe, or another method, as it was initialised."""
 
-    def __init__(self, seed: int = 5) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 5, method: str = "mae") -> None:
+        self.seed, self.method = seed, method
 
     def encoder(self, grid: tuple[int, int]) -> nn.Module:
         torch.manual_seed(self.seed)
@@ -25,7 +26,7 @@ class Taught:
 
     def whole(self):
         torch.manual_seed(self.seed)
-        return build_method(recipe("mae"), context()).eval().requires_grad_(False)
+        return build_method(recipe(self.method), context()).eval().requires_grad_(False)
 
 
 def build(name: str, teacher: Taught | None = None, model: str | None = None, **changes):
@@ -33,8 +34,10 @@ def build(name: str, teacher: Taught | None = None, model: str | None = None, **
     settings = recipe(name)
     settings["options"] |= changes
     settings["model"] = model or settings["model"]
+    methods = recipe_head(name).teacher
+    taught = teacher or Taught(method=methods[0] if isinstance(methods, tuple) else "mae")
     torch.manual_seed(0)
-    return build_method(settings, context(teacher=teacher or Taught()))
+    return build_method(settings, context(teacher=taught))
 
 
 @pytest.fixture
