@@ -1,0 +1,1 @@
+"""Sources of labelled texts: one module each with its `Options` and `prepare`."""
