@@ -21,6 +21,7 @@ from pipeline.data.images import as_it_is
 from pipeline.data.kinds import load_kind
 from pipeline.data.packed import PackWriter
 from pipeline.data.sources.image_text import captioned_digits, captions
+from pipeline.data.sources.text import typed_mentions
 from pipeline.data.sources.video import moving_digits
 from pipeline.engine.objective import Objective
 from pipeline.engine.optim import build_optimizer
@@ -36,7 +37,8 @@ from tests.tasks.dense.scenes import write_detection, write_segmentation
 pytestmark = pytest.mark.slow
 DEPTH = 2  # blocks of every encoder; a ResNet's stages have one each
 NUM_WORKERS = 2  # of a loader; the papers' 12 are for real machines
-WHOLE = ("masked_tokens",)  # tasks that measure more of a run than its encoder
+CLASSES = {"text": 25}  # of the sets made here; those of other kinds have at most 3
+WHOLE = ("masked_tokens", "multilabel")  # tasks that measure more of a run than its encoder
 # What makes a training long or large, wherever it stands in a section.
 SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": NUM_WORKERS,
          "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
@@ -48,6 +50,10 @@ CAPTIONS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 
             "photos": ("brick", "grass"), "colours": ("red", "blue", "white"),
             "ground": 0.5, "window": 96, "scale": (0.55, 0.75), "shift": 0.15, "rotation": 10.0, "shear": 0.1,
             "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
+
+MENTIONS = {"train_items": 40, "val_items": 8, "test_items": 8, "zipf": 1.0, "two_share": 0.3, "context": 6,
+            "own_share": 0.4, "sibling_share": 0.3, "words_per_leaf": 8, "noise_words": 50, "vocabulary_size": 500,
+            "seed": 0}  # fmt: skip
 
 
 def shortened(section):
@@ -75,6 +81,9 @@ def folder(tmp_path_factory):
     for path in (ROOT / "config/models").glob("*.yaml"):
         family = yaml.safe_load(path.read_text())
         for size in family["models"].values():
+            if path.stem == "text":
+                size["num_words"] = 1000
+                continue
             size |= {"layers": [1, 1, 1, 1]} if path.stem == "resnet" else {"num_blocks": DEPTH}
         (root / "config/models" / path.name).write_text(yaml.safe_dump(family))
     files = root / "images/files"
@@ -93,6 +102,8 @@ def folder(tmp_path_factory):
     (root / "video/files").mkdir(parents=True)
     moving_digits.prepare(moving_digits.Options(**CLIPS), root / "work", root / "video/files")
     write_captions(root / "image_text/files", root / "work", root / "captioned")
+    (root / "text/files").mkdir(parents=True)
+    typed_mentions.prepare(typed_mentions.Options(**MENTIONS), root / "work-text", root / "text/files")
     return root
 
 
@@ -118,7 +129,7 @@ class Taught:
     """A run of the study as a teacher, as it was initialised."""
 
     def __init__(self, study, run):
-        self.settings = study.settings("pretrain", run)
+        self.settings, self.kind = study.settings("pretrain", run), study.runs[run].data.kind
 
     def encoder(self, grid):
         model, patch = self.settings["model"], 14 if "huge" in self.settings["model"] else 16
@@ -126,7 +137,8 @@ class Taught:
         return build_encoder(model, (grid[0] * patch, grid[1] * patch)).eval().requires_grad_(False)
 
     def whole(self):
-        context = Context(num_classes=3, num_steps=1, batch_size=self.settings["train"]["batch_size"])
+        num_classes = CLASSES.get(self.kind, 3)
+        context = Context(num_classes=num_classes, num_steps=1, batch_size=self.settings["train"]["batch_size"])
         return build_method(self.settings, context).eval().requires_grad_(False)
 
 
@@ -157,19 +169,19 @@ def measured():
 def test_a_run_takes_a_step(study, folder, run):
     settings = study.settings("pretrain", run)
     train, teacher = settings["train"], study.runs[run].teacher
+    kind = load_kind(study.runs[run].data.kind)
+    samples = kind.open_train(folder / study.runs[run].data.kind, settings, seed=0)
     torch.manual_seed(0)
     context = Context(
-        num_classes=3,
+        num_classes=CLASSES.get(study.runs[run].data.kind, 3),
         num_steps=100,
         batch_size=train["batch_size"],
         teacher=Taught(study, teacher) if teacher else None,
     )
     method = build_method(settings, context)
-    kind = load_kind(study.runs[run].data.kind)
-    samples = kind.open_train(folder / study.runs[run].data.kind, settings, seed=0)
     few = [[(0, 0)]] if getattr(samples, "repeats", 1) > 1 else [[(0, 0), (0, 5)]]
     (batch,) = DataLoader(samples, batch_sampler=few, collate_fn=as_it_is, num_workers=NUM_WORKERS)
-    optimizer = build_optimizer(method, train["base_lr"], train)
+    optimizer = build_optimizer(method, train.get("base_lr") or train["lr"], train)
     clip = None if train["clip_norm"] is None else {"max_norm": train["clip_norm"]}
     wrapper = Precision(optimizer, 1, "float32", clip_grad=clip)
     model = Objective(method, seed=0).train()
@@ -184,11 +196,11 @@ def test_a_run_takes_a_step(study, folder, run):
     assert torch.isfinite(features).all()
 
 
-def publish_untrained(folder, files, recipe, whole):
+def publish_untrained(folder, files, recipe, whole, num_classes):
     """A run as it was initialised: its encoder, and all of it where a task looks at more."""
     files.mkdir(parents=True)
     if whole:
-        method = build_method(recipe, Context(num_classes=3, num_steps=1, batch_size=2))
+        method = build_method(recipe, Context(num_classes=num_classes, num_steps=1, batch_size=2))
         save_method(method, files / "method.safetensors")
     encoder = method.encoder if whole else build_encoder(recipe["model"], recipe["augment"]["image_size"])
     save_encoder(encoder, files / "encoder.safetensors")
@@ -200,7 +212,8 @@ def test_a_protocol_is_followed_to_its_end(study, folder, tmp_path, task, run):
     settings = shortened(study.settings(task, run))
     torch.manual_seed(0)
     recipe = study.settings("pretrain", run)
-    publish_untrained(tmp_path / "run", tmp_path / "made/files", recipe, whole=task in WHOLE)
+    num_classes = CLASSES.get(study.tasks[task].data.kind, 3)
+    publish_untrained(tmp_path / "run", tmp_path / "made/files", recipe, task in WHOLE, num_classes)
     files = tmp_path / "files"
     files.mkdir()
     cell = SimpleNamespace(

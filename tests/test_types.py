@@ -63,6 +63,12 @@ REFUSED = [
     ("supervised", "options.ema_momentum", 1, "expected a fraction of at least 0 and below 1"),
     ("mae_st", "repeats", 0, "expected a positive whole number"),
     ("mae_st", "augment.target_fps", 0, "expected a positive whole number"),
+    ("meta_multilabel", "options.threshold_range", [0.95, 0.05], "expected [smallest, largest], in this order"),
+    ("meta_multilabel", "options.threshold_range", [0.0, 0.95], "expected [smallest, largest], each a fraction"),
+    ("meta_multilabel", "options.reward", "f1", "available: ['margin', 'micro_f1']"),
+    ("meta_multilabel", "options.window", 0, "expected a positive whole number"),
+    ("meta_multilabel", "options.baseline_momentum", 1, "expected a fraction of at least 0 and below 1"),
+    ("meta_multilabel", "episode.duration", "0 steps", "expected more than none, such as '300 steps'"),
     ("random", "augment.image_size", "16", "expected a positive whole number"),
     ("finetune", "label_smoothing", 1, "expected a fraction of at least 0 and below 1"),
     ("finetune", "mixup", -0.1, "expected a number of at least 0"),
@@ -92,6 +98,7 @@ REFUSED = [
     ("segment", "heads.stride", 0, "expected a positive whole number"),
     ("segment", "crop.crop_size", 47, "expected at least heads.stride, 48"),
     ("segment", "crop.aspect_limit", 0, "expected a number above 0"),
+    ("multilabel", "split", "train", "available: ['val', 'test']"),
     ("video_knn", "spatial_crops", 2, "available: [1, 3]"),
     ("video_finetune", "sampling_rate", -1, "expected a whole number of at least 0"),
     ("video_finetune", "dropout", 1.0, "expected a fraction of at least 0 and below 1"),
@@ -125,7 +132,14 @@ def test_what_would_ruin_a_cell_is_refused(name, key, value, told):
 
 def test_the_list_of_what_is_refused_reaches_every_recipe_and_protocol_with_settings():
     named = {name for name, *_ in REFUSED}
-    kin = {"pretrained", "random_video", "supervised_video", "maskdistill", "video_probe"}  # the same types as others
+    kin = {
+        "pretrained",
+        "random_video",
+        "supervised_video",
+        "maskdistill",
+        "video_probe",
+        "meta_transfer",
+    }  # types of others
     assert {path.stem for path in FILES} - kin <= named
 
 

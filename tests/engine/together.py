@@ -42,6 +42,13 @@ UNEQUAL: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "clmae": ("the masks of one device's images are kept apart from each other alone", {"method": "clmae"}),
     "mixmask": ("BatchNorm's statistics and the partners are of one device's images", {"method": "mixmask"}),
+    "meta-labels": (
+        "dropout and, but for the first, exploration are drawn by each device's own generator",
+        {
+            "method": "meta_multilabel",
+            "set": {"options.num_episodes": 1, "options.window": 2, "episode.duration": f"{STEPS} steps"},
+        },
+    ),
     "mixmask-byol": ("as mixmask", {"method": "mixmask", "set": {"options.base": "byol"}}),
     "mixmask-simsiam": ("as mixmask", {"method": "mixmask", "set": {"options.base": "simsiam"}}),
 }

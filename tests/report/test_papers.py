@@ -19,6 +19,7 @@ KINDS = {
     "clmae": {"authors": 12, "third_party": 4},
     "mixmask": {"authors": 31, "third_party": 13},
     "m3ae": {"paper": 27, "second_hand": 4},
+    "meta_multilabel": {"authors": 3, "third_party": 15},
 }
 
 
