@@ -1,0 +1,1 @@
+"""What the tasks on solids share: codes of frozen encoders, few-shot heads and their curves, pictures."""
