@@ -1,0 +1,1 @@
+"""Sources of streams of tasks: one module each with its `Options` and `prepare`."""
