@@ -21,8 +21,10 @@ from pipeline.data.images import as_it_is
 from pipeline.data.kinds import load_kind
 from pipeline.data.packed import PackWriter
 from pipeline.data.sources.image_text import captioned_digits, captions
+from pipeline.data.sources.solids import hardware, machined
 from pipeline.data.sources.text import typed_mentions
 from pipeline.data.sources.video import moving_digits
+from pipeline.data.streams import divide, write_stream
 from pipeline.engine.objective import Objective
 from pipeline.engine.optim import build_optimizer
 from pipeline.engine.pretrain import save_method
@@ -37,12 +39,20 @@ from tests.tasks.dense.scenes import write_detection, write_segmentation
 pytestmark = pytest.mark.slow
 DEPTH = 2  # blocks of every encoder; a ResNet's stages have one each
 NUM_WORKERS = 2  # of a loader; the papers' 12 are for real machines
+STREAMS = ((5, 2), (5, 20), (20, 5), (10, 20))  # tasks and classes of each
 CLASSES = {"text": 25}  # of the sets made here; those of other kinds have at most 3
-WHOLE = ("masked_tokens", "multilabel")  # tasks that measure more of a run than its encoder
+WHOLE = (
+    "continual",
+    "face_segmentation",
+    "masked_tokens",
+    "multilabel",
+    "solid_reconstruction",
+)  # tasks that measure more of a run than its encoder
 # What makes a training long or large, wherever it stands in a section.
 SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": NUM_WORKERS,
          "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
-         "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2, "num_out_classes": 1}  # fmt: skip
+         "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2, "num_out_classes": 1, "num_subsets": 1,
+         "max_epochs": 2, "sizes": [4], "shares": [0.5]}  # fmt: skip
 CLIPS = {"train_clips": 8, "val_clips": 4, "directions": 2, "image_size": 96, "num_frames": 20, "val_share": 0.28,
          "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 1.0, "noise": 0.02, "seed": 0}  # fmt: skip
 
@@ -54,6 +64,10 @@ CAPTIONS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 
 MENTIONS = {"train_items": 40, "val_items": 8, "test_items": 8, "zipf": 1.0, "two_share": 0.3, "context": 6,
             "own_share": 0.4, "sibling_share": 0.3, "words_per_leaf": 8, "noise_words": 50, "vocabulary_size": 500,
             "seed": 0}  # fmt: skip
+
+SAMPLED = {"val_share": 0.4, "num_reference": 500, "num_points": 500, "near_share": 0.4, "num_workers": 1, "seed": 0}
+MACHINED = {"parts": 10, "features": (1, 1), "kinds": None, **SAMPLED}
+HARDWARE = {"parts_per_class": 5, **SAMPLED}
 
 
 def shortened(section):
@@ -84,7 +98,7 @@ def folder(tmp_path_factory):
             if path.stem == "text":
                 size["num_words"] = 1000
                 continue
-            size |= {"layers": [1, 1, 1, 1]} if path.stem == "resnet" else {"num_blocks": DEPTH}
+            size |= {"layers": [1, 1, 1, 1]} if path.stem in ("resnet", "masked") else {"num_blocks": DEPTH}
         (root / "config/models" / path.name).write_text(yaml.safe_dump(family))
     files = root / "images/files"
     files.mkdir(parents=True)
@@ -104,7 +118,33 @@ def folder(tmp_path_factory):
     write_captions(root / "image_text/files", root / "work", root / "captioned")
     (root / "text/files").mkdir(parents=True)
     typed_mentions.prepare(typed_mentions.Options(**MENTIONS), root / "work-text", root / "text/files")
+    for name, source, options in (("solids", machined, MACHINED), ("fabwave", hardware, HARDWARE)):
+        (root / name / "files").mkdir(parents=True)
+        source.prepare(source.Options(**options), root / f"work-{name}", root / name / "files")
+    for num_tasks, num_classes in STREAMS:
+        write_tasks(root / f"stream-{num_tasks}x{num_classes}/files", num_tasks, num_classes)
     return root
+
+
+def write_tasks(files, num_tasks, num_classes):
+    """A stream of images of noise, some of each class in each split."""
+    files.mkdir(parents=True)
+    rng, classes = np.random.default_rng(0), [f"class {number}" for number in range(num_tasks * num_classes)]
+    for split in ("train", "val", "test"):
+        with PackWriter(files, split, 2**20) as pack:
+            for number in range(3 * len(classes)):
+                buffer = io.BytesIO()
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(buffer, "PNG")
+                pack.add(f"{number}.png", buffer.getvalue(), label=number % len(classes), height=32, width=32)
+    (files / "classes.json").write_text(json.dumps(classes))
+    write_stream(files, divide(classes, num_classes, None, None, 0))
+
+
+def data_of(folder, data, settings):
+    """The tiny set in place of a real one: by its name, by its number of tasks, or that of its kind."""
+    if data.kind == "task_stream":
+        return folder / "stream-{num_tasks}x{num_classes}".format_map(settings["options"])
+    return folder / data.name if (folder / data.name).exists() else folder / data.kind
 
 
 def write_captions(files, work, root):
@@ -170,7 +210,7 @@ def test_a_run_takes_a_step(study, folder, run):
     settings = study.settings("pretrain", run)
     train, teacher = settings["train"], study.runs[run].teacher
     kind = load_kind(study.runs[run].data.kind)
-    samples = kind.open_train(folder / study.runs[run].data.kind, settings, seed=0)
+    samples = kind.open_train(data_of(folder, study.runs[run].data, settings), settings, seed=0)
     torch.manual_seed(0)
     context = Context(
         num_classes=CLASSES.get(study.runs[run].data.kind, 3),
@@ -202,7 +242,12 @@ def publish_untrained(folder, files, recipe, whole, num_classes):
     if whole:
         method = build_method(recipe, Context(num_classes=num_classes, num_steps=1, batch_size=2))
         save_method(method, files / "method.safetensors")
-    encoder = method.encoder if whole else build_encoder(recipe["model"], recipe["augment"]["image_size"])
+    if recipe["method"] == "exssnet":
+        num = recipe["options"]["num_tasks"]
+        same = {"accuracies": [0.5] * num, "digests": ["same"] * num, "early": [0.5] * num, "initial": [0.5] * num}
+        told = [{"name": f"task {task + 1}", "steps": 1, "result": {"task": task, **same}} for task in range(num)]
+        (files / "phases.json").write_text(json.dumps(told))
+    encoder = method.encoder if whole else build_encoder(recipe["model"], recipe.get("augment", {}).get("image_size"))
     save_encoder(encoder, files / "encoder.safetensors")
     publish(folder, files, {"settings": recipe})
 
@@ -218,7 +263,7 @@ def test_a_protocol_is_followed_to_its_end(study, folder, tmp_path, task, run):
     files.mkdir()
     cell = SimpleNamespace(
         settings=settings,
-        data=folder / study.tasks[task].data.kind,
+        data=data_of(folder, study.tasks[task].data, recipe),
         encoder=tmp_path / "run/files/encoder.safetensors",
         work=tmp_path,
         files=files,
