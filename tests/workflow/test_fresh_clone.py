@@ -119,8 +119,7 @@ def load_cells(root: Path):
     yield from raw["data"]
     seeds = {run: set(entry.get("seeds", raw["seeds"])) for run, entry in raw["runs"].items()}
     yield from ((run, seed) for run in seeds for seed in seeds[run])
-    images = [run for run, entry in raw["runs"].items() if entry.get("data") != "moving-digits"]
-    for task in raw["tasks"].values():  # those without a list are of images
-        yield from ((run, seed) for run in task.get("runs", images) for seed in seeds[run] & set(task["seeds"]))
+    for task in raw["tasks"].values():
+        yield from ((run, seed) for run in task["runs"] for seed in seeds[run] & set(task["seeds"]))
     if "report" in yaml.safe_load((root / "dvc.yaml").read_text())["stages"]:
         yield "report"
