@@ -12,6 +12,7 @@ from pipeline.data.brep.graph import EDGE, FACE
 from pipeline.data.solids import Arrays, Parts, join
 
 KEY = "solids"  # of a batch: what an encoder is given, `pipeline.data.solids.Solids`
+ALL = 500  # points of a face of `example` where a recipe takes all that the set has
 
 
 def open_train(folder: Path, settings: Mapping[str, Any], seed: int) -> Parts:
@@ -28,7 +29,7 @@ def first_of_each(folder: Path, settings: Mapping[str, Any], seed: int, num: int
 def example(settings: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     """A batch as `open_train` makes it, of cubes whose numbers are noise, always the same."""
     generator = torch.Generator().manual_seed(1)
-    count = settings["num_points"]
+    count = settings["num_points"] or ALL
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
