@@ -147,6 +147,12 @@ def test_paper_is_white_and_wide_enough_even_in_the_dark(page):
     assert page.evaluate("document.querySelector('#leaderboard table').getBoundingClientRect().right") <= 718
 
 
+def test_a_small_laptop_shows_all_columns_of_the_leaderboard(page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    hidden = "[...document.querySelectorAll('#leaderboard .scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    assert max(page.evaluate(hidden)) <= 0
+
+
 def test_the_dark_scheme_is_dark(page):
     page.emulate_media(color_scheme="dark")
     ground, ink = page.evaluate("(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))")
