@@ -131,8 +131,9 @@ def test_the_embedded_set_is_read_back_with_the_words_of_what_was_drawn(tmp_path
         assert bool(batch["padding"][index].all()) == (not pairs.spoken(index))
     silent = image_text.open_train(tmp_path, {**settings, "text": {**text, "caption_share": 0.0}}, 0)
     assert silent.__getitems__([(0, 1)])["padding"].all()
-    with pytest.raises(ConfigError, match=r"vocabulary_size is 30522, and that of .* has 70 tokens"):
-        image_text.open_train(tmp_path, {**settings, "options": {"vocabulary_size": 30522}}, 0)
+    for size in (30522, 40):  # of a smaller one, tokens of the set would be out of range
+        with pytest.raises(ConfigError, match=rf"vocabulary_size is {size}, and that of .* has 70 tokens"):
+            image_text.open_train(tmp_path, {**settings, "options": {"vocabulary_size": size}}, 0)
 
 
 def test_a_named_set_of_captioned_images_is_read_as_images():
