@@ -34,6 +34,7 @@ from pipeline.methods import build_method
 from pipeline.methods.base import Context
 from pipeline.nn.encoders import build_encoder, save_encoder
 from tests.real import ROOT
+from tests.tasks.captioned import PHRASES
 from tests.tasks.dense.scenes import write_detection, write_segmentation
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ CLIPS = {"train_clips": 8, "val_clips": 4, "directions": 2, "image_size": 96, "n
 CAPTIONS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 96,
             "photos": ("brick", "grass"), "colours": ("red", "blue", "white"),
             "ground": 0.5, "window": 96, "scale": (0.55, 0.75), "shift": 0.15, "rotation": 10.0, "shear": 0.1,
-            "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
+            "phrases": PHRASES, "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
 
 MENTIONS = {"train_items": 40, "val_items": 8, "test_items": 8, "zipf": 1.0, "two_share": 0.3, "context": 6,
             "own_share": 0.4, "sibling_share": 0.3, "words_per_leaf": 8, "noise_words": 50, "vocabulary_size": 500,

@@ -9,6 +9,7 @@ import json
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,15 +31,7 @@ COLOURS = {"red": (0.85, 0.1, 0.1), "green": (0.1, 0.65, 0.15), "blue": (0.15, 0
            "black": (0.0, 0.0, 0.0)}  # fmt: skip
 PLACES = (("top left", "top", "top right"), ("left", "middle", "right"),
           ("bottom left", "bottom", "bottom right"))  # fmt: skip
-PHRASES = (
-    "a {colour} {digit} at the {place} of a photo of {ground}",
-    "{ground} with a {colour} {digit} at the {place}",
-    "the digit {digit} in {colour} over {ground}",
-    "at the {place} there is a {digit} , {colour} on {ground}",
-    "a {colour} number {digit}",
-    "a handwritten {digit} on {ground}",
-    "photo of {ground} and {digit} in {colour} ink",
-)
+TOLD = ("digit", "colour", "place", "ground")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +48,7 @@ class Options:
     scale: smallest and largest side of the scan's square, of the image's.
     shift: of a place beside the middle from it, of the image's side.
     rotation, shear: largest turn in degrees, largest slant.
+    phrases: of captions, one of which is drawn for each; `{digit}`, `{colour}`, `{place}` and `{ground}` stand for words.
     silent_share: of the images, without a caption.
     vocabulary_size: tokens that are learned from the training captions.
     val_share: of the scans and of each photograph, kept for validation.
@@ -73,6 +67,7 @@ class Options:
     shift: Fraction
     rotation: Amount
     shear: Amount
+    phrases: tuple[str, ...]
     silent_share: Fraction
     vocabulary_size: Count
     val_share: Share
@@ -83,6 +78,9 @@ class Options:
             unknown = [name for name in getattr(self, key) if name not in known]
             if unknown:
                 raise ConfigError(f"{key} names {unknown[0]!r}; available: {', '.join(known)}")
+        for phrase in self.phrases or ("",):
+            if not set(names := _names(phrase)) <= set(TOLD) or not names:
+                raise ConfigError(f"phrases has {phrase!r}; expected words and some of {{{'}, {'.join(TOLD)}}}")
         if self.window < self.image_size:
             raise ConfigError(f"window is {self.window}; expected at least image_size, {self.image_size}")
 
@@ -121,12 +119,12 @@ def write(options: Options, root: Path) -> None:
         for start in track(range(0, count, _BLOCK), f"drawing {split}"):
             digits = np.arange(start, min(start + _BLOCK, count)) % 10
             things = compose(options, digits, rng)
-            said = [None if rng.random() < options.silent_share else say(thing, rng) for thing in things]
+            said = [None if rng.random() < options.silent_share else say(options, thing, rng) for thing in things]
             images = draw(options, parts[split], photos, things, rng)
             _write_shard(root / split / f"{start // _BLOCK:05d}.tar", start, images, things, said)
             spoken += [caption for caption in said if caption is not None and split == "train"]
     rng = np.random.default_rng([options.seed, 7])
-    texts = [say(thing, rng) for thing in compose(options, rng.integers(0, 10, options.num_texts), rng)]
+    texts = [say(options, thing, rng) for thing in compose(options, rng.integers(0, 10, options.num_texts), rng)]
     (root / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
     (root / NAME).write_text("".join(f"{token}\n" for token in learn_vocabulary(spoken, options.vocabulary_size)))
 
@@ -140,11 +138,19 @@ def compose(options: Options, digits: np.ndarray, rng: np.random.Generator) -> l
             for digit, colour, (row, column), photo in drawn]  # fmt: skip
 
 
-def say(thing: Thing, rng: np.random.Generator) -> str:
+def say(options: Options, thing: Thing, rng: np.random.Generator) -> str:
     """A caption of what was composed."""
     words = {"digit": scans.NAMES[thing.digit], "colour": thing.colour, "ground": GROUNDS[thing.photo],
              "place": PLACES[thing.place[0]][thing.place[1]]}  # fmt: skip
-    return PHRASES[rng.integers(len(PHRASES))].format(**words)
+    return options.phrases[rng.integers(len(options.phrases))].format(**words)
+
+
+def _names(phrase: str) -> list[str]:
+    """What stands in braces in a phrase; nothing where braces do not match."""
+    try:
+        return [name for _, name, _, _ in Formatter().parse(phrase) if name is not None]
+    except ValueError:
+        return []
 
 
 def draw(

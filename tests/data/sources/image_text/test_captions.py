@@ -14,6 +14,7 @@ from pipeline.data.kinds import image_text
 from pipeline.data.packed import Packed
 from pipeline.data.sources.image_text import captioned_digits, captions
 from pipeline.data.tokens import SPECIAL, WordPiece, learn_vocabulary
+from tests.tasks.captioned import PHRASES
 
 PARTS = {"a.jpg": None, "a.txt": b"a red  seven", "b.jpg": None, "b.json": b'{"caption": "blue one"}', "c.jpg": None,
          "d.txt": b"of nothing", "e.jpg": b"broken", "e.txt": b"a seven", "f.jpg": None, "f.txt": b"\xff\xfe",
@@ -21,7 +22,7 @@ PARTS = {"a.jpg": None, "a.txt": b"a red  seven", "b.jpg": None, "b.json": b'{"c
 DIGITS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 16,
           "photos": ("brick", "grass"), "colours": ("red", "blue", "white"),
           "ground": 0.5, "window": 48, "scale": (0.55, 0.75), "shift": 0.15, "rotation": 10.0, "shear": 0.1,
-          "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
+          "phrases": PHRASES, "silent_share": 0.2, "vocabulary_size": 70, "val_share": 0.28, "seed": 0}  # fmt: skip
 
 
 def jpeg():
