@@ -140,9 +140,9 @@ def inputs():
 
 
 CASES = (
-    {},
-    {"shared_mask": True, "text_mask_ratio": 0.5, "image_mask_ratio": 0.75},
-    {"image_all_tokens": True, "text_all_tokens": True, "decoder_depth": 2},
+    {"unpaired_text_weight": 0.7},
+    {"unpaired_text_weight": 0.7, "shared_mask": True, "text_mask_ratio": 0.5, "image_mask_ratio": 0.75},
+    {"unpaired_text_weight": 0.7, "image_all_tokens": True, "text_all_tokens": True, "decoder_depth": 2},
     {"unpaired_text_weight": 0.0},
 )
 
@@ -185,7 +185,9 @@ def test_without_a_caption_an_image_is_learned_as_without_words(inputs):
 
 def test_texts_without_a_weight_cost_nothing_and_with_one_are_there(inputs):
     settings = recipe("m3ae")
+    settings["text"]["unpaired_length"] = U
     batch = image_text.example(settings, 4)
+    assert "text_ids" in build("m3ae", unpaired_text_weight=1.0).inputs(batch, lambda num: torch.rand(4, num))
     assert "text_ids" not in build("m3ae", unpaired_text_weight=0.0).inputs(batch, lambda num: torch.rand(4, num))
     settings["text"]["unpaired_length"] = 0
     with pytest.raises(ConfigError, match=r"unpaired_text_weight is 1.0, and text.unpaired_length is 0"):

@@ -86,7 +86,7 @@ def test_hidden_words_are_all_measured_once_and_the_image_is_seen(cell):
     pairs = masked_tokens.open_eval(own.data, "val", own.settings, VOCABULARY)
     captioned = [index for index in range(len(pairs)) if pairs.spoken(index)]
     told = measure(method, pairs, captioned, own.settings, 0)
-    lengths = [min(14, len(pairs.words.ids(pairs.spoken(index)[0]))) for index in captioned]
+    lengths = [min(own.settings["length"], len(pairs.words.ids(pairs.spoken(index)[0]))) for index in captioned]
     assert len(told["word"]) <= sum(lengths) and set(told["caption"].tolist()) <= set(range(len(captioned)))
     again = measure(method, pairs, captioned, {**own.settings, "batch_size": 3}, 0)
     assert all(torch.allclose(told[name].float(), again[name].float(), atol=1e-5) for name in told)
