@@ -1,8 +1,10 @@
 """Words filled in: how often the hidden words of a caption are told right, and how surely, with its image and without.
 
-The captions of the validation split are masked once, and their hidden words told from the visible ones beside the whole
-image, beside the image of another caption, and alone. A run that has learned nothing of images from words, or of texts
-alone, shows it by the distance between the three. N captions, T tokens of one, M hidden words of all.
+The captions of the validation split are masked once, and their hidden words told from the visible ones beside the
+image, beside the image of another caption, and alone. Of images as many patches are hidden as in training: beside a
+whole one, which the decoder never saw, it takes words for others that it tells well otherwise. A run that has learned
+nothing of images from words, or of texts alone, shows it by the distance between the three. N captions, T tokens of
+one, M hidden words of all.
 
 Departures: the paper shows reconstructions and no numbers of text; this protocol is ours.
 """
@@ -27,7 +29,7 @@ from pipeline.masking.uniform import Masking, uniform_mask
 from pipeline.methods.m3ae import M3AE
 from pipeline.tasks.filled import draw_filled
 
-WORDS = 105  # the stream of draws that hides words
+WORDS, PATCHES = 105, 106  # the streams of draws that hide words and patches
 CONDITIONS = ("with_image", "with_another_image", "without_image")
 BOOTSTRAPS = 1000
 
@@ -93,10 +95,12 @@ def measure(
         others = [captioned[(place + 1) % len(captioned)] for place in places.tolist()]
         another = pairs.images.__getitems__([(0, index) for index in others])["images"].to(batch["images"].device)
         words = method.read(batch["ids"], batch["padding"], masking)
+        patches = uniform(seed, 0, batch["index"], method.encoder.patch_embed.num_patches, PATCHES)
+        covered = uniform_mask(patches, method.options.image_mask_ratio)
         hidden = masking.mask & ~batch["padding"]
         entries = {"caption": places[:, None].to(hidden.device).expand_as(hidden), "word": batch["ids"]}
         for condition, images in zip(CONDITIONS, (batch["images"], another, None), strict=True):
-            seen = {} if images is None else {"image": method.see(images, uncovered(images, method))}
+            seen = {} if images is None else {"image": method.see(images, covered)}
             scores = method.fill({**seen, "text": words})["text"].float()
             surprise = F.cross_entropy(scores.flatten(0, 1), batch["ids"].flatten(), reduction="none")
             entries[f"right_{condition}"] = scores.argmax(dim=2) == batch["ids"]
@@ -104,12 +108,6 @@ def measure(
         for name, value in entries.items():
             found.setdefault(name, []).append(value[hidden].cpu())
     return {name: torch.cat(values) for name, values in found.items()}
-
-
-def uncovered(images: Tensor, method: M3AE) -> Masking:
-    """A masking that hides no patch."""
-    every = torch.arange(method.encoder.patch_embed.num_patches, device=images.device).expand(len(images), -1)
-    return Masking(mask=torch.zeros_like(every, dtype=torch.bool), visible=every, restore=every)
 
 
 def summarise(told: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
