@@ -48,7 +48,7 @@ class Options:
     scale: smallest and largest side of the scan's square, of the image's.
     shift: of a place beside the middle from it, of the image's side.
     rotation, shear: largest turn in degrees, largest slant.
-    phrases: of captions, one of which is drawn for each; `{digit}`, `{colour}`, `{place}` and `{ground}` stand for words.
+    phrases: of captions, one drawn for each; `{digit}`, `{colour}`, `{place}` and `{ground}` stand for words.
     silent_share: of the images, without a caption.
     vocabulary_size: tokens that are learned from the training captions.
     val_share: of the scans and of each photograph, kept for validation.

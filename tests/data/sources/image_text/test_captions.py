@@ -144,3 +144,9 @@ def test_a_named_set_of_captioned_images_is_read_as_images():
     assert choose_set(data, "images", "pairs", "runs.mae").name == "pairs"
     with pytest.raises(ConfigError, match="a set of images; expected image_text"):
         choose_set(data, "image_text", "digits", "runs.m3ae")
+
+
+@pytest.mark.parametrize("phrases", [(), ("a photo",), ("a {size} {digit}",), ("a {digit",)])
+def test_phrases_that_say_nothing_of_an_image_are_refused(phrases):
+    with pytest.raises(ConfigError, match=r"phrases has .*; expected words and some of {digit}, {colour}, {place}"):
+        captioned_digits.Options(**DIGITS | {"phrases": phrases})
