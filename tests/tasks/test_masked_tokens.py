@@ -94,6 +94,18 @@ def test_hidden_words_are_all_measured_once_and_the_image_is_seen(cell):
     assert not torch.allclose(surprises[0], surprises[1]) and not torch.allclose(surprises[0], surprises[2])
 
 
+def test_images_are_masked_as_in_training(cell, monkeypatch):
+    method = masked_tokens.load(own := cell())
+    pairs = masked_tokens.open_eval(own.data, "val", own.settings, VOCABULARY)
+    see, hidden = method.see, []
+    monkeypatch.setattr(method, "see", lambda images, masking: hidden.append(masking.mask) or see(images, masking))
+    captioned = [index for index in range(len(pairs)) if pairs.spoken(index)]
+    measure(method, pairs, captioned, own.settings, 0)
+    num_hidden = 16 - int(16 * (1 - method.options.image_mask_ratio))
+    assert all((mask.sum(dim=1) == num_hidden).all() for mask in hidden)
+    assert (hidden[0] != hidden[0][0]).any()  # not the same patches of all
+
+
 def test_the_task_whole(cell):
     own = cell()
     found = masked_tokens.evaluate(own)
