@@ -132,6 +132,11 @@ def test_what_is_no_part_is_told_in_one_line(data, told):
     assert "\n" not in str(found.value)
 
 
+def test_free_edges_are_counted():
+    with pytest.raises(ValueError, match="4 of its edges are free: one face has each; expected a closed solid"):
+        graph.describe(open_box(), [], SAMPLING, np.random.default_rng(0))
+
+
 def test_bombs_are_not_lit(monkeypatch, machined_file):
     monkeypatch.setattr(step, "MOST_ENTITIES", 500)
     with pytest.raises(ValueError, match=r"[\d,]+ entities; expected at most 500"):

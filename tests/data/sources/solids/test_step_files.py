@@ -5,8 +5,10 @@ import os
 import pickle
 
 import pytest
+from OCP.BRepBuilderAPI import BRepBuilderAPI_NurbsConvert
 
 from pipeline.config import ConfigError
+from pipeline.data.brep import make, step
 from pipeline.data.packed import Packed
 from pipeline.data.solids import Parts
 from pipeline.data.sources.solids import hardware, machined, step_files
@@ -127,6 +129,27 @@ def test_what_is_broken_is_rejected_by_name_and_counted(mfcad, tmp_path):
         assert words in reasons[name], (name, reasons[name])
     with pytest.raises(ConfigError, match=r"9 of 12 files in .* cannot be used, more than max_reject_share 0.0"):
         prepare(mfcad, "mfcad", tmp_path / "again")
+
+
+def test_bombs_are_rejects_and_unknown_surfaces_are_noted(mfcad, tmp_path, monkeypatch):
+    folder = mfcad / "dataset/step"
+    truth = pickle.dumps([15] * 7, protocol=2)
+    tube = BRepBuilderAPI_NurbsConvert(make.revolved(make.WORLD, [(1, 0), (2, 0), (2, 3), (1, 3)])).Shape()
+    for name, data in {"bytes": numbered(block()).ljust(60_000), "entities": numbered(two_blocks()),
+                       "splines": numbered(tube)}.items():  # fmt: skip
+        (folder / f"{name}.step").write_bytes(data)
+        (folder / f"{name}.face_truth").write_bytes(truth)
+    for module in (step, step_files):  # what is read of a file, and what is read as STEP
+        monkeypatch.setattr(module, "MOST_BYTES", 59_000)
+    monkeypatch.setattr(step, "MOST_ENTITIES", numbered(block()).count(b" = ") + 200)
+    data = prepare(mfcad, "mfcad", tmp_path, max_reject_share=1.0)
+    assert sum(split["count"] for split in data["splits"].values()) == 4
+    reasons = {found["file"].split("/")[-1]: found["reason"] for found in data["rejects"]["first"]}
+    assert set(reasons) == {"bytes.step", "entities.step"}
+    assert "60,000 bytes" in reasons["bytes.step"] and "entities; expected at most" in reasons["entities.step"]
+    [note] = data["notes"]["first"]
+    assert note == {"file": "dataset/step/splines.step",
+                    "note": "4 faces on surfaces of other kinds, of which encoders see nothing"}  # fmt: skip
 
 
 def test_a_file_on_which_opencascade_crashes_is_a_reject(mfcad, tmp_path, monkeypatch):
