@@ -13,11 +13,11 @@ task on all tasks at once.
 Departures: only the algorithm of the released code could be read, not the paper's body. A phase ends with its last step
 rather than with its best epoch, since the rate ends near 0; as in the code, trained weights are kept only where they
 are no worse on the validation split. There is no reduction of the rate on a plateau, which the code feeds with accuracy
-as if it were a loss. Validation images are held out; `choose_on: test` is the code's way.
+as if it were a loss. Validation samples are held out; `choose_on: test` is the code's way.
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -241,8 +241,7 @@ class ExSSNeT(Method):
         samples = self.open({"task": task})
         num_batches = math.ceil(TRIED * math.ceil(len(samples) / self.batch_size)) + 1
         some = torch.randperm(len(samples))[: num_batches * self.batch_size].tolist()
-        labels = torch.cat([batch["labels"] for batch in batches_of(samples, some)])
-        found = []
+        labels, found = samples.labels[some], []
         for earlier in range(task):
             features = self.apply_to(samples, some, partial(self.encoder.forward_features, task=earlier))
             found.append(neighbour_accuracy(features, labels, self.options.num_neighbours))
@@ -268,8 +267,7 @@ class ExSSNeT(Method):
         samples = self.open({"task": task, "split": split})
         indices = list(range(len(samples)))
         logits = self.apply_to(samples, indices, lambda pixels: self.encoder.answer(pixels, task))
-        labels = torch.cat([batch["labels"] for batch in batches_of(samples, indices)])
-        accuracy = (logits.argmax(dim=1) == labels).double().mean()
+        accuracy = (logits.argmax(dim=1) == samples.labels).double().mean()
         return Measure(float(accuracy), sha256(logits.numpy().tobytes()).hexdigest())
 
     @torch.no_grad()
@@ -295,7 +293,7 @@ class ExSSNeT(Method):
             self.early[task] = self.measure(task, "test").accuracy
 
 
-def batches_of(samples: Any, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+def batches_of(samples: Any, indices: Sequence[int]) -> Iterator[dict[str, Tensor]]:
     """Batches of samples, always of the same size, as logits may depend on it in their last bit."""
-    return [samples.__getitems__([(0, index) for index in indices[first : first + MEASURED]])
-            for first in range(0, len(indices), MEASURED)]  # fmt: skip
+    for first in range(0, len(indices), MEASURED):
+        yield samples.__getitems__([(0, index) for index in indices[first : first + MEASURED]])

@@ -24,8 +24,7 @@ from torch import Tensor
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
-from pipeline.data.kinds.task_stream import KEY, TaskSamples
-from pipeline.data.transforms import CenterCrop
+from pipeline.data.kinds.task_stream import KEY, open_eval
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.statistics import wilson
@@ -42,7 +41,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     settings, started = cell.settings, time.monotonic()
     encoder = load_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
     rows = read_rows(cell.encoder.with_name("phases.json"))
-    final, counts = measure(encoder, cell.data, len(rows[0]["accuracies"]), settings)
+    final, counts, unit = measure(encoder, cell.data, len(rows[0]["accuracies"]), settings)
     matrix = [*(row["accuracies"] for row in rows[:-1]), final]
     usage = mask_usage([layer.masks for layer in encoder.layers], len(final))
     found = summary(matrix, [row["task"] for row in rows], rows[0]["initial"], together=len(rows) == 1)
@@ -63,7 +62,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
             number("memory_per_task", memory(encoder), "KiB", None),
         ],
         "pictures": [{"path": "files/continual.png", "caption": CAPTION}],
-        "cost": {"seconds": round(seconds, 3), "samples": sum(counts), "unit": "images"},
+        "cost": {"seconds": round(seconds, 3), "samples": sum(counts), "unit": unit},
     }
 
 
@@ -88,12 +87,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def measure(encoder: Any, data: Path, num_tasks: int, settings: Mapping[str, Any]) -> tuple[list[float], list[int]]:
-    """Accuracy on each task's test samples, and how many these are."""
-    accuracies, counts, device = [], [], get_device()
-    size = settings["image_size"]
+def measure(
+    encoder: Any, data: Path, num_tasks: int, settings: Mapping[str, Any]
+) -> tuple[list[float], list[int], str]:
+    """Accuracy on each task's test samples, how many these are, and of what."""
+    accuracies, counts, unit, device = [], [], "", get_device()
     for task in range(num_tasks):
-        samples = TaskSamples(data, "test", [task], CenterCrop(size, size), 0)
+        samples = open_eval(data, "test", {**settings, "task": task})
         correct = 0
         for first in range(0, len(samples), settings["batch_size"]):
             last = min(first + settings["batch_size"], len(samples))
@@ -102,7 +102,8 @@ def measure(encoder: Any, data: Path, num_tasks: int, settings: Mapping[str, Any
             correct += int((guesses == batch["labels"]).sum())
         accuracies.append(correct / len(samples))
         counts.append(len(samples))
-    return accuracies, counts
+        unit = samples.unit
+    return accuracies, counts, unit
 
 
 def summary(

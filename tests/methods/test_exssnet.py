@@ -7,9 +7,10 @@ import torch
 
 from pipeline.config import ConfigError
 from pipeline.data.kinds import task_stream as kind
-from pipeline.data.sources.task_stream import digit_tasks
+from pipeline.data.sources.task_stream import digit_tasks, topic_tasks
 from pipeline.engine.objective import Objective
 from pipeline.engine.phases import run_phases
+from pipeline.nn.families import masked
 from pipeline.nn.supermasks import layer_densities, popup
 from tests.methods import recipe
 from tests.methods.conftest import build
@@ -26,15 +27,25 @@ def stream(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def topics(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("topics")
+    (folder / "files").mkdir()
+    options = topic_tasks.Options(num_tasks=2, topics_per_task=3, per_class=43, test_per_class=30, length=12,
+                                  own_share=0.5, words_per_topic=10, noise_words=50, vector_width=16, seed=0)  # fmt: skip
+    topic_tasks.prepare(options, folder / "work", folder / "files")
+    return folder
+
+
 class Killed(Exception):
     pass
 
 
-def learn(stream, work, learner, dies_in=None, model=None, num_steps=4):
+def learn(stream, work, learner, dies_in=None, model="masked_lenet", num_steps=4, num_tasks=3, num_classes=10):
     """Phases of plain steps without checkpoints; the run ends within one of them where wanted."""
-    shape = {"num_tasks": 3, "num_classes": 10, "early_steps": 2}
+    shape = {"num_tasks": num_tasks, "num_classes": num_classes, "early_steps": 2}
     method = build("exssnet", model=model, learner=learner, transfer="knn_best", **shape)
-    settings = recipe("exssnet")
+    settings = recipe("exssnet") | {"model": model}
     settings["options"] |= shape
 
     def train(phase, *, work, seed, steps_before):
@@ -64,6 +75,32 @@ def test_logits_of_old_tasks_never_change(stream, tmp_path, model):
     for j in range(3):
         assert len({row["digests"][j] for row in rows[j:]}) == 1
     assert any(phase["result"].get("kept") for phase in done), "nothing was trained that could have interfered"
+
+
+def test_logits_of_an_old_task_of_texts_never_change(topics, tmp_path):
+    def changed(learner):
+        done, _ = learn(topics, tmp_path / learner, learner, "none", "masked_text_cnn_micro", 4, 2, 3)
+        rows = [phase["result"] for phase in done if "accuracies" in phase["result"]]
+        assert len(rows) == 2 and done[-1]["result"]["kept"], "the last task trained nothing that could have interfered"
+        return rows[0]["digests"][0] != rows[1]["digests"][0]
+
+    assert not changed("exssnet") and changed("ssnet")
+
+
+def test_a_text_network_has_the_size_of_the_released_code():
+    size = {"net": "text_cnn", "word_width": 768, "width": 200, "kernel_sizes": [3, 4, 5]}
+    network = masked.build(size, (32, 32))
+    network.grow(1, 1, 14)
+    assert sum(layer.weight.numel() for layer in network.layers) == 1_851_600
+
+
+def test_a_filter_of_a_text_is_its_largest_answer_anywhere():
+    torch.manual_seed(0)
+    trunk = masked.TextCNN({"word_width": 5, "width": 2, "kernel_sizes": [3]}, (1, 1))
+    weight, text = trunk.filters[0].weight.detach()[..., 0], torch.randn(1, 7, 5)
+    padded = torch.cat([torch.zeros(1, 5), text[0], torch.zeros(1, 5)])
+    answers = [[sum(float(weight[f, :, i] @ padded[at + i]) for i in range(3)) for at in range(7)] for f in range(2)]
+    assert trunk(text)[0].tolist() == pytest.approx([max(0.0, *row) for row in answers], abs=1e-5)
 
 
 def test_overlapping_training_changes_them(stream, tmp_path):

@@ -3,7 +3,10 @@
 Yadav and Bansal, "Exclusive Supermask Subnetwork Training for Continual Learning", Findings of ACL 2023,
 arXiv:2210.10209, released code: every weight layer is a convolution without bias, 1 × 1 where it would be fully
 connected; norms have no weights, and each task has its own statistics. The output layer is masked like any other.
-B samples of S pixels a side, T tasks, H heads of C outputs each, D features.
+B samples of S pixels a side, or of L words in vectors of W; T tasks, H heads of C outputs each, D features.
+
+Departure: texts come in fixed vectors of single words, drawn or from a file, which are among the code's alternatives to
+a frozen BERT.
 """
 
 import itertools
@@ -25,8 +28,9 @@ class MaskedConv2d(nn.Conv2d):
         trained: (*weight.shape), True where a gradient reaches the weights; None for everywhere.
     """
 
-    def __init__(self, inputs: int, outputs: int, size: int = 1, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, size, stride, padding=size // 2, bias=False)
+    def __init__(self, inputs: int, outputs: int, size: int | tuple[int, int] = 1, stride: int = 1) -> None:
+        sides = (size, size) if isinstance(size, int) else size
+        super().__init__(inputs, outputs, sides, stride, padding=(sides[0] // 2, sides[1] // 2), bias=False)
         self.task = 0
         self.mask: Tensor | None = None
         self.trained: Tensor | None = None
@@ -119,7 +123,21 @@ class ResNet(nn.Module):
         return self.blocks(self.stem(samples)).mean(dim=(2, 3))
 
 
-NETS: dict[str, type[nn.Module]] = {"lenet": LeNet, "resnet": ResNet}
+class TextCNN(nn.Module):
+    """The largest answer of each filter anywhere in a text (Kim 2014, arXiv:1408.5882): (B, L, W) -> (B, D)."""
+
+    def __init__(self, size: Mapping[str, Any], image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.word_width, kernels = size["word_width"], size["kernel_sizes"]
+        self.filters = nn.ModuleList(MaskedConv2d(self.word_width, size["width"], (kernel, 1)) for kernel in kernels)
+        self.embed_dim = size["width"] * len(kernels)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        words = samples.transpose(1, 2)[..., None]
+        return torch.cat([F.relu(filters(words)).amax(dim=(2, 3)) for filters in self.filters], dim=1)
+
+
+NETS: dict[str, type[nn.Module]] = {"lenet": LeNet, "resnet": ResNet, "text_cnn": TextCNN}
 
 
 class MaskedNetwork(nn.Module):
@@ -180,7 +198,7 @@ class MaskedNetwork(nn.Module):
 
 
 def build(size: Mapping[str, Any], image_size: tuple[int, int]) -> MaskedNetwork:
-    """A network of the given sizes; LeNet takes images of `image_size` only, ResNets of any."""
+    """A network of the given sizes; LeNet takes images of `image_size` only, ResNets of any, a text network none."""
     if size["net"] not in NETS:
         raise ValueError(f"net is {size['net']!r}; available: {sorted(NETS)}")
     return MaskedNetwork(NETS[size["net"]](size, image_size))
