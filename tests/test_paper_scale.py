@@ -22,6 +22,7 @@ from pipeline.data.kinds import load_kind
 from pipeline.data.packed import PackWriter
 from pipeline.data.sources.image_text import captioned_digits, captions
 from pipeline.data.sources.solids import hardware, machined
+from pipeline.data.sources.task_stream import topic_tasks
 from pipeline.data.sources.text import typed_mentions
 from pipeline.data.sources.video import moving_digits
 from pipeline.data.streams import divide, write_stream
@@ -41,6 +42,9 @@ pytestmark = pytest.mark.slow
 DEPTH = 2  # blocks of every encoder; a ResNet's stages have one each
 NUM_WORKERS = 2  # of a loader; the papers' 12 are for real machines
 STREAMS = ((5, 2), (5, 20), (20, 5), (10, 20))  # tasks and classes of each
+TEXT_STREAMS = ((5, 14), (5, 3))
+TOPICS = {"per_class": 2, "test_per_class": 2, "length": 12, "own_share": 0.5, "words_per_topic": 5, "noise_words": 20,
+          "vector_width": 300, "seed": 0}  # fmt: skip
 CLASSES = {"text": 25}  # of the sets made here; those of other kinds have at most 3
 WHOLE = (
     "continual",
@@ -124,6 +128,11 @@ def folder(tmp_path_factory):
         source.prepare(source.Options(**options), root / f"work-{name}", root / name / "files")
     for num_tasks, num_classes in STREAMS:
         write_tasks(root / f"stream-{num_tasks}x{num_classes}/files", num_tasks, num_classes)
+    for num_tasks, num_classes in TEXT_STREAMS:
+        name = f"stream-{num_tasks}x{num_classes}"
+        (root / name / "files").mkdir(parents=True)
+        options = topic_tasks.Options(num_tasks=num_tasks, topics_per_task=num_classes, **TOPICS)
+        topic_tasks.prepare(options, root / f"work-{name}", root / name / "files")
     return root
 
 

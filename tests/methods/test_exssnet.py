@@ -32,7 +32,8 @@ def topics(tmp_path_factory):
     folder = tmp_path_factory.mktemp("topics")
     (folder / "files").mkdir()
     options = topic_tasks.Options(num_tasks=2, topics_per_task=3, per_class=43, test_per_class=30, length=12,
-                                  own_share=0.5, words_per_topic=10, noise_words=50, vector_width=16, seed=0)  # fmt: skip
+                                  own_share=0.5, words_per_topic=10, noise_words=50, vector_width=16,
+                                  seed=0)  # fmt: skip
     topic_tasks.prepare(options, folder / "work", folder / "files")
     return folder
 
