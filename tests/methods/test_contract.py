@@ -47,6 +47,7 @@ class Examples(torch.utils.data.Dataset):
 
     def __init__(self, name, settings):
         self.batch = load_kind(recipe_head(name).kind).example(settings, 8)
+        self.labels = self.batch.get("labels")
 
     def __len__(self):
         return 8
