@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,14 @@ def test_a_track_holds_who_learned_from_a_kind_and_who_is_measured_on_it(project
     (track,) = load().tracks.values()
     assert (track.kind, track.title, track.tasks) == ("images", "Images", ("knn", "detect"))
     assert track.runs == ("random", "mae", "mae-r50")
+
+
+def test_a_kind_that_no_task_is_of_has_no_track(project):
+    study = load()
+    sounding = replace(study.runs["mae-r50"], data=replace(study.runs["mae-r50"].data, kind="audiovisual"))
+    other = replace(study, runs=dict(study.runs) | {"mae-r50": sounding})
+    assert list(other.tracks) == ["images"]
+    assert list(replace(other, tasks={}).tracks) == ["images", "audiovisual"]
 
 
 def test_a_circle_of_teachers_is_named_run_by_run(project):

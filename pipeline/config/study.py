@@ -144,14 +144,16 @@ class Study:
 
     @cached_property
     def tracks(self) -> Mapping[str, Track]:
-        """The leaderboards by the kind of sample that encoders are given, in the order of runs."""
+        """The leaderboards by the kind of sample that encoders are given, in the order of runs; of kinds with tasks."""
         kinds = dict.fromkeys(run.data.kind for run in self.runs.values())
         kinds |= dict.fromkeys(task.track for task in self.tasks.values())
+        measured = {task.track for task in self.tasks.values()}
+        kinds = {kind: None for kind in kinds if kind in measured or not measured}
         found = {}
         for kind in kinds:
             tasks = tuple(name for name, task in self.tasks.items() if task.track == kind)
-            measured = {run for task in tasks for run in self.tasks[task].runs}
-            runs = tuple(name for name, run in self.runs.items() if run.data.kind == kind or name in measured)
+            named = {run for task in tasks for run in self.tasks[task].runs}
+            runs = tuple(name for name, run in self.runs.items() if run.data.kind == kind or name in named)
             found[kind] = Track(kind=kind, runs=runs, tasks=tasks)
         return MappingProxyType(found)
 

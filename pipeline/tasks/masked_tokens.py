@@ -45,7 +45,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     told = measure(method, pairs, captioned, settings, cell.seed)
     records = summarise(told, cell.seed)
     write_atomic(cell.files / "words.json", json.dumps(by_word(told, pairs.words.vocabulary), indent=1))
-    shown = captioned[:: max(1, len(captioned) // settings["num_pictures"])][: settings["num_pictures"]]
+    order = torch.randperm(len(captioned), generator=torch.Generator().manual_seed(cell.seed))
+    shown = [captioned[place] for place in order[: settings["num_pictures"]].tolist()]
     with written(cell.files / "filled.png") as path:
         draw_filled(method, pairs, shown, cell.seed).save(path, format="PNG", optimize=True)
     seconds = time.monotonic() - started
