@@ -1,12 +1,10 @@
-"""Sound of video files: read and written with PyAV, and its log-mel spectrogram.
+"""Sound of video files: read with PyAV, and its log-mel spectrogram.
 
 C channels, N samples, F mel bands, T frames of a spectrogram.
 """
 
 import io
 import math
-from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -101,27 +99,3 @@ def mel_filters(rate: int, bands: int, window: int) -> np.ndarray:
     low, middle, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
     rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
     return np.maximum(0, np.minimum(rising, falling))
-
-
-def write_clip(path: Any, frames: np.ndarray, fps: int, sound: np.ndarray | None, rate: int) -> None:
-    """(T, H, W, 3) uint8 frames as H.264 and, where there is any, (C, N) sound as AAC, in one MP4.
-
-    One thread, so that the same frames give the same bytes. C is 1, 2 or 6.
-    """
-    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        video = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "ultrafast"})
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt, video.codec_context.thread_count = "yuv420p", 1
-        audio = None
-        if sound is not None:
-            layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
-            audio = container.add_stream("aac", rate=rate, layout=layout)
-        for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p", threads=1)
-            container.mux(video.encode(frame))
-        container.mux(video.encode())
-        if audio is not None:
-            whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), format="fltp", layout=layout)
-            whole.sample_rate, whole.pts, whole.time_base = rate, 0, Fraction(1, rate)
-            container.mux(audio.encode(whole))
-            container.mux(audio.encode())

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -98,17 +99,32 @@ def read_frames(
     return np.stack([frames[found.times[index]] for index in indices])
 
 
-def write_video(path: Any, frames: np.ndarray, fps: int, **options: str) -> None:
-    """(T, H, W, 3) uint8 frames as H.264 in MP4; one thread, so that the same frames give the same bytes."""
+def write_video(
+    path: Any, frames: np.ndarray, fps: int, sound: np.ndarray | None = None, rate: int = 0, **options: str
+) -> None:
+    """Frames as H.264 and sound, where there is any, as AAC in MP4; one thread, so that equal input gives equal bytes.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        sound: (C, N) float32 in [-1, 1], `rate` samples a second; C is 1, 2 or 6.
+        options: of the encoder of frames.
+    """
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.options, stream.codec_context.thread_count = "yuv420p", options, 1
+        audio = whole = None
+        if sound is not None:
+            layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
+            audio = container.add_stream("aac", rate=rate, layout=layout)
+            whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), format="fltp", layout=layout)
+            whole.sample_rate, whole.pts, whole.time_base = rate, 0, Fraction(1, rate)
         for pixels in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        if audio is not None:
+            container.mux(audio.encode(whole))
+            container.mux(audio.encode())
 
 
 @contextmanager

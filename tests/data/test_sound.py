@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.data.sound import log_mel, mel_filters, read_sound, resampled, write_clip
+from pipeline.data.sound import log_mel, mel_filters, read_sound, resampled
+from pipeline.data.video import write_video
 
 RATE = 16_000
 FRAMES = np.zeros((8, 16, 16, 3), np.uint8)
@@ -24,7 +25,7 @@ def test_channels_are_averaged(tmp_path, channels):
     sound = np.repeat(tone(800)[None], channels, axis=0)
     if channels > 1:
         sound[-1] = 0
-    write_clip(tmp_path / "clip.mp4", FRAMES, 30, sound, RATE)
+    write_video(tmp_path / "clip.mp4", FRAMES, 30, sound, RATE)
     heard = read_sound((tmp_path / "clip.mp4").read_bytes(), RATE)
     assert heard.dtype == np.float32 and heard.ndim == 1 and abs(loudest(heard[:4000]) - 800) < 10
     expected = {1: 0.5, 2: 0.25, 6: 0.5 * 4 / 6}[channels]
@@ -32,13 +33,13 @@ def test_channels_are_averaged(tmp_path, channels):
 
 
 def test_another_rate_is_brought_to_the_one_wanted(tmp_path):
-    write_clip(tmp_path / "clip.mp4", FRAMES, 30, tone(800, 44_100)[None], 44_100)
+    write_video(tmp_path / "clip.mp4", FRAMES, 30, tone(800, 44_100)[None], 44_100)
     heard = read_sound((tmp_path / "clip.mp4").read_bytes(), RATE)
     assert abs(loudest(heard[:4000]) - 800) < 10 and 0.2 < len(heard) / RATE < 0.35
 
 
 def test_a_file_without_sound(tmp_path):
-    write_clip(tmp_path / "clip.mp4", FRAMES, 30, None, RATE)
+    write_video(tmp_path / "clip.mp4", FRAMES, 30, None, RATE)
     assert read_sound((tmp_path / "clip.mp4").read_bytes(), RATE) is None
 
 
@@ -54,7 +55,7 @@ def test_a_sound_that_is_no_number():
 
 
 def test_a_file_that_is_cut(tmp_path):
-    write_clip(tmp_path / "clip.mp4", FRAMES, 30, tone(800)[None], RATE)
+    write_video(tmp_path / "clip.mp4", FRAMES, 30, tone(800)[None], RATE)
     with pytest.raises(ValueError, match="its sound cannot be decoded"):
         read_sound((tmp_path / "clip.mp4").read_bytes()[:300], RATE)
 
@@ -72,5 +73,5 @@ def test_the_spectrogram_of_a_tone_is_loudest_in_its_band():
 
 def test_the_same_clip_gives_the_same_bytes(tmp_path):
     for name in ("one", "two"):
-        write_clip(tmp_path / f"{name}.mp4", FRAMES, 30, tone(800)[None], RATE)
+        write_video(tmp_path / f"{name}.mp4", FRAMES, 30, tone(800)[None], RATE)
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()

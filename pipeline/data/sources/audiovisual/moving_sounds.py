@@ -6,10 +6,8 @@ frequency in the training split: that of the i-th is proportional to 1 / i^s (Zi
 balanced.
 """
 
-import csv
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,12 @@ import numpy as np
 
 from pipeline.config import ConfigError
 from pipeline.config.types import Amount, Count, Fraction, Positive, Range, Seed, Share
-from pipeline.data import scans
-from pipeline.data.progress import track
-from pipeline.data.sound import write_clip
+from pipeline.data import moving, scans
 from pipeline.data.sources.audiovisual import sounding_videos
 
 NAMES = ("east", "west", "north", "south", "north-east", "south-west", "north-west", "south-east")
 TURNS = (0, 4, 2, 6, 1, 5, 3, 7)  # eighths of a circle, of each name
-FPS, RATE = 30, 16_000
+RATE = 16_000
 OCTAVES = 1.5  # by which the pitch, and the loudness in factors of two, change over a path of one image side
 
 
@@ -68,10 +64,7 @@ class Options:
     def __post_init__(self) -> None:
         if not 2 <= self.directions <= 8:
             raise ConfigError(f"directions is {self.directions}; expected 2 to 8")
-        if not 0 <= self.contrast <= 0.8:
-            raise ConfigError(f"contrast is {self.contrast}; expected 0 to 0.8")
-        if self.image_size % 2:
-            raise ConfigError(f"image_size is {self.image_size}; expected an even number, which H.264 needs")
+        moving.check(self)
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
@@ -94,23 +87,15 @@ def write(options: Options, root: Path) -> None:
     parts = scans.split_scans(options.seed, options.val_share)
     names = NAMES[: options.directions]
     for split, count in (("train", options.train_clips), ("val", options.val_clips)):
-        for name in names:
-            (root / split / name).mkdir(parents=True)
         rng = np.random.default_rng([options.seed, 1 + (split == "val")])
-        classes = class_sizes(count, len(names), options.zipf_exponent if split == "train" else 0.0)
-        classes = rng.permutation(np.repeat(np.arange(len(names)), classes))
-        rows, jobs = [], []
-        for number, (frames, sound) in enumerate(zip(*draw(options, parts[split], classes, rng), strict=True)):
-            label, key = names[classes[number]], f"{split}{number:06d}"
-            rows.append((label, key, 0, 10, split))
-            silent = rng.uniform() < options.silent_share
-            path = root / split / label / f"{key}_000000_000010.mp4"
-            jobs.append((path, frames, FPS, None if silent else sound[None], RATE))
-        with ThreadPoolExecutor(2) as pool:
-            for _ in track(pool.map(lambda job: write_clip(*job), jobs), f"writing {split}", len(jobs)):
-                pass
-        with open(root / f"{split}.csv", "w", newline="") as file:
-            csv.writer(file).writerows([("label", "youtube_id", "time_start", "time_end", "split"), *rows])
+        sizes = class_sizes(count, len(names), options.zipf_exponent if split == "train" else 0.0)
+        classes = rng.permutation(np.repeat(np.arange(len(names)), sizes))
+        drawn = moving.draw(options, parts[split], math.pi / 4 * np.array(TURNS)[classes], rng)
+        right, up = drawn.right / options.image_size, drawn.up / options.image_size
+        tones = draw_sounds(right, up, options.num_frames, options.noise, rng)
+        silent = rng.uniform(size=count) < options.silent_share
+        sounds = [None if none else tone[None] for tone, none in zip(tones, silent, strict=True)]
+        moving.write_tree(root, split, names, classes, drawn.clips, sounds, RATE)
 
 
 def class_sizes(count: int, num_classes: int, exponent: float) -> np.ndarray:
@@ -123,41 +108,18 @@ def class_sizes(count: int, num_classes: int, exponent: float) -> np.ndarray:
     return sizes
 
 
-def draw(
-    options: Options, part: scans.Scans, classes: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """One clip and its sound for each of the (N,) classes: (N, T, S, S, 3) uint8 and (N, samples) float32."""
-    number, size, frames = len(classes), options.image_size, options.num_frames
-    still = scans.Jitter(scale=options.scale, shift=0.0, rotation=0.0, shear=0.0)
-    digits = part.pick(rng.integers(0, 10, number), rng)
-    ink = scans.draw_ink(part.ink[digits], size, still, rng)
-    angle = math.pi / 4 * np.array(TURNS)[classes]
-    length = rng.uniform(*options.path, number)  # of the side
-    right, up = length * np.cos(angle), length * np.sin(angle)
-    start = rng.uniform(0, size, (2, number))  # equally likely in every frame of every class
-    along = np.linspace(0, 1, frames)
-    x, y = (begin[:, None] + size * far[:, None] * along for begin, far in zip(start, (right, -up), strict=True))
-    moved = _shifted(ink[:, None], y, x)[..., None]
-    ground, colour = (c[:, None, None, None, :] for c in scans.two_colours(number, options.contrast, rng))
-    ground, colour = options.colour * ground, options.colour * colour + (1 - options.colour)  # white on black
-    clips = ground + moved * (colour - ground)
-    clips += rng.normal(0, options.noise, clips.shape)
-    return (clips.clip(0, 1) * 255 + 0.5).astype(np.uint8), _sounds(right, up, frames, options.noise, rng)
+def draw_sounds(right: np.ndarray, up: np.ndarray, frames: int, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """A tone with one overtone for each path: (N, samples).
 
-
-def _sounds(right: np.ndarray, up: np.ndarray, frames: int, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """A tone with one overtone for each path: (N, samples)."""
-    along = np.linspace(0, 1, round(RATE * frames / FPS))
+    Args:
+        right, up: (N,), how far it leads, of the image's side.
+        frames: T, of the clip.
+        noise: standard deviation, of full scale.
+    """
+    along = np.linspace(0, 1, round(RATE * frames / moving.FPS))
     base = 2 ** rng.uniform(np.log2(400), np.log2(1600), (len(up), 1))
     pitch = base * 2 ** (OCTAVES * up[:, None] * (along - 0.5))
     turn = 2 * math.pi * (np.cumsum(pitch, axis=1) / RATE + rng.uniform(0, 1, (len(up), 1)))
     loud = 0.15 * 2 ** (rng.uniform(-1, 1, (len(up), 1)) + 2 * OCTAVES * right[:, None] * (along - 0.5))
     tone = loud * (0.75 * np.sin(turn) + 0.25 * np.sin(2 * turn))
     return (tone + rng.normal(0, noise, tone.shape)).clip(-1, 1).astype(np.float32)
-
-
-def _shifted(pictures: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(N, 1, S, S) pictures moved around the edges by (N, T) pixels, between pixels as well: (N, T, S, S)."""
-    waves = np.fft.fftfreq(pictures.shape[2])
-    turn = np.exp(-2j * math.pi * (waves[:, None] * y[..., None, None] + waves * x[..., None, None]))
-    return np.fft.ifft2(np.fft.fft2(pictures) * turn).real.clip(0, 1).astype(np.float32)

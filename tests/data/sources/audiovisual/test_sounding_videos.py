@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.config import ConfigError
 from pipeline.data.packed import Packed
-from pipeline.data.sound import write_clip
 from pipeline.data.sources.audiovisual import sounding_videos
+from pipeline.data.video import write_video
 
 RATE = 16_000
 HEAD = "label,youtube_id,time_start,time_end,split\n"
@@ -45,12 +45,12 @@ def test_what_is_kept_noted_and_rejected(tmp_path):
     clips = {"a": (moving(), noise(1)), "b": (moving(), noise(2)), "c": (moving(), noise(6)), "d": (moving(), None),
              "e": (np.full((8, 32, 32, 3), 90, np.uint8), noise(1)), "f": (moving(4), noise(1))}  # fmt: skip
     for name, (frames, sound) in clips.items():
-        write_clip(root / f"train/{name}_000001_000011.mp4", frames, 30, sound, RATE)
+        write_video(root / f"train/{name}_000001_000011.mp4", frames, 30, sound, RATE)
     (root / "train/g_000001_000011.mp4").write_bytes(b"<html>not found</html>")
     whole = (root / "train/a_000001_000011.mp4").read_bytes()
     (root / "train/h_000001_000011.mp4").write_bytes(whole[: len(whole) // 2])
-    write_clip(root / "train/i_000001_000011.mp4", moving(), 30, noise(1, 300), RATE)
-    write_clip(root / "val/a_000001_000011.mp4", moving(), 30, noise(1), RATE)
+    write_video(root / "train/i_000001_000011.mp4", moving(), 30, noise(1, 300), RATE)
+    write_video(root / "val/a_000001_000011.mp4", moving(), 30, noise(1), RATE)
     (root / "train.csv").write_text(HEAD + "".join(f"jumping,{name},1,11,train\n" for name in "abcdefghij"))
     (root / "val.csv").write_text(HEAD + "jumping,a,1,11,val\n")
     told = prepare(tmp_path, sound_window=0.128)
@@ -74,7 +74,7 @@ def test_an_interrupted_preparation_goes_on_to_the_same_bytes(tmp_path):
     for split in ("train", "val"):
         (root / split).mkdir(parents=True)
         for name in "abc":
-            write_clip(root / split / f"{name}_000001_000011.mp4", moving(), 30, noise(1), RATE)
+            write_video(root / split / f"{name}_000001_000011.mp4", moving(), 30, noise(1), RATE)
         (root / f"{split}.csv").write_text(HEAD + "".join(f"jumping,{name},1,11,{split}\n" for name in "abc"))
     prepare(tmp_path)
     (cut / "files").mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_the_layout_of_hmdb51(tmp_path):
     (root / "wave").mkdir()
     (root / "splits/wave_test_split1.txt").write_text("one.avi 1 \ntwo.avi 2 \nthree.avi 0 \n")
     for name in ("one", "two"):
-        write_clip(root / f"wave/{name}.avi", moving(), 30, None, RATE)
+        write_video(root / f"wave/{name}.avi", moving(), 30, None, RATE)
     told = prepare(tmp_path, layout="hmdb51")
     assert told["splits"] == {"train": {"count": 1, "silent": 1}, "val": {"count": 1, "silent": 1}}
     assert json.loads((tmp_path / "files/modalities.json").read_text())["sound"]["deviation"] == 1.0
