@@ -15,7 +15,7 @@ from pipeline.config import ConfigError
 from pipeline.config.types import Count, Fraction, Natural, Positive
 from pipeline.data.flow import LEVELS, STILL, optical_flow, pack, pack_flow, unpack
 from pipeline.data.inspection import Findings, look_at
-from pipeline.data.official import check_counts, check_root, journal_of
+from pipeline.data.official import journal_of
 from pipeline.data.packed import Packed, PackWriter
 from pipeline.data.sound import log_mel, read_sound
 from pipeline.data.sources.video import kinetics
@@ -85,18 +85,8 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the root, its layout, its counts or too many of its files are not as they should be.
     """
-    if options.layout not in kinetics.LAYOUTS:
-        raise ConfigError(f"layout is {options.layout!r}; available: {sorted(kinetics.LAYOUTS)}")
-    needed, expected, read = kinetics.LAYOUTS[options.layout]
-    root = check_root(options.root, kinetics.KEY, expected, needed)
-    listed = read(root, options.fold)
-    for split, videos in listed.items():
-        if not videos:
-            raise ConfigError(f"root is {str(root)!r}, whose list of {split} names no videos. {expected}")
-    classes = sorted({name for videos in listed.values() for _, name in videos})
+    root, listed, classes = kinetics.list_videos(options)
     labels = {name: label for label, name in enumerate(classes)}
-    counted = {**{split: len(videos) for split, videos in listed.items()}, "classes": len(classes)}
-    check_counts(kinetics.KEY, root, options.expect, counted)
     findings, splits = Findings(), {}
     for split, videos in listed.items():
         packs = [PackWriter(files, f"{split}{part}", options.shard_mib * 2**20) for part in ("", "-flow", "-sound")]
@@ -120,12 +110,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
                 data = b"-" if heard is None else pack(heard.astype(np.float16))  # a memory map cannot be empty
                 packs[2].add(path, data, height=height, width=width)
                 known[path] = video.frames, video.fps
-        for path in (keys := Packed(files, split).keys):
-            if path not in known:  # packed by an attempt that was cut off
-                again = kinetics.read_video(root, path, options.min_frames)
-                known[path] = again.frames, again.fps
-        frames, fps = np.array([known[path] for path in keys], np.float64).reshape(-1, 2).T
-        np.savez(files / f"{split}.videos.npz", frames=frames.astype(np.int64), fps=fps)
+        kinetics.write_lengths(files, split, root, known, options.min_frames)
         splits[split] = {
             "count": len(packs[0]),
             "silent": int((Packed(files, f"{split}-sound").sizes[:, 0] == 0).sum()),

@@ -72,17 +72,8 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the root, its layout, its counts or too many of its files are not as they should be.
     """
-    if options.layout not in LAYOUTS:
-        raise ConfigError(f"layout is {options.layout!r}; available: {sorted(LAYOUTS)}")
-    needed, expected, read = LAYOUTS[options.layout]
-    root = check_root(options.root, KEY, expected, needed)
-    listed = read(root, options.fold)
-    for split, videos in listed.items():
-        if not videos:
-            raise ConfigError(f"{KEY} is {str(root)!r}, whose list of {split} names no videos. {expected}")
-    classes = sorted({name for videos in listed.values() for _, name in videos})
+    root, listed, classes = list_videos(options)
     labels = {name: label for label, name in enumerate(classes)}
-    check_counts(KEY, root, options.expect, {**{s: len(v) for s, v in listed.items()}, "classes": len(classes)})
     findings, splits = Findings(), {}
     for split, videos in listed.items():
         known: dict[str, tuple[int, float]] = {}  # frames, and how many of them a second has
@@ -100,15 +91,46 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
             ):
                 pack.add(path, video.data, label=labels[name], height=video.height, width=video.width)
                 known[path] = video.frames, video.fps
-        for path in (keys := Packed(files, split).keys):
-            if path not in known:  # packed by an attempt that was cut off
-                video = read_video(root, path, options.min_frames)
-                known[path] = video.frames, video.fps
-        frames, fps = np.array([known[path] for path in keys], np.float64).reshape(-1, 2).T
-        np.savez(files / f"{split}.videos.npz", frames=frames.astype(np.int64), fps=fps)
+        write_lengths(files, split, root, known, options.min_frames)
         splits[split] = {"count": len(pack)}
     (files / "classes.json").write_text(json.dumps(classes))
     return {"splits": splits, "classes": classes, **findings.close(files, str(root), options.max_reject_share)}
+
+
+def list_videos(options: Any) -> tuple[Path, Listed, list[str]]:
+    """The root, the videos of each split, and the names of classes in order, as the set's lists say.
+
+    Args:
+        options: of this source, or of another with the same `root`, `layout`, `fold` and `expect`.
+
+    Raises:
+        ConfigError: the root, its layout or its counts are not as they should be.
+    """
+    if options.layout not in LAYOUTS:
+        raise ConfigError(f"layout is {options.layout!r}; available: {sorted(LAYOUTS)}")
+    needed, expected, read = LAYOUTS[options.layout]
+    root = check_root(options.root, KEY, expected, needed)
+    listed = read(root, options.fold)
+    for split, videos in listed.items():
+        if not videos:
+            raise ConfigError(f"{KEY} is {str(root)!r}, whose list of {split} names no videos. {expected}")
+    classes = sorted({name for videos in listed.values() for _, name in videos})
+    check_counts(KEY, root, options.expect, {**{s: len(v) for s, v in listed.items()}, "classes": len(classes)})
+    return root, listed, classes
+
+
+def write_lengths(files: Path, split: str, root: Path, known: Mapping[str, tuple[int, float]], min_frames: int) -> None:
+    """Writes how many frames each packed video has, and how many of them a second.
+
+    Args:
+        known: by path; of those that an attempt packed which was cut off, read again.
+    """
+    lengths = []
+    for path in Packed(files, split).keys:
+        video = None if path in known else read_video(root, path, min_frames)
+        lengths.append(known[path] if video is None else (video.frames, video.fps))
+    frames, fps = np.array(lengths, np.float64).reshape(-1, 2).T
+    np.savez(files / f"{split}.videos.npz", frames=frames.astype(np.int64), fps=fps)
 
 
 def read_video(root: Path, path: str, min_frames: int) -> Video:
