@@ -20,6 +20,7 @@ from pipeline.config import available_tasks, load_study
 from pipeline.data.images import as_it_is
 from pipeline.data.kinds import load_kind
 from pipeline.data.packed import PackWriter
+from pipeline.data.sources.audiovisual import moving_sounds
 from pipeline.data.sources.image_text import captioned_digits, captions
 from pipeline.data.sources.solids import hardware, machined
 from pipeline.data.sources.task_stream import topic_tasks
@@ -57,9 +58,11 @@ WHOLE = (
 SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": NUM_WORKERS,
          "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
          "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2, "num_out_classes": 1, "num_subsets": 1,
-         "max_epochs": 2, "sizes": [4], "shares": [0.5]}  # fmt: skip
+         "max_epochs": 2, "num_clusters": 2, "num_samples": 8, "sizes": [4], "shares": [0.5]}  # fmt: skip
 CLIPS = {"train_clips": 8, "val_clips": 4, "directions": 2, "image_size": 96, "num_frames": 20, "val_share": 0.28,
          "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 1.0, "noise": 0.02, "seed": 0}  # fmt: skip
+
+SOUNDS = {**CLIPS, "zipf_exponent": 1.0, "silent_share": 0.0, "flow_size": 32, "mel_bands": 80}
 
 CAPTIONS = {"train_images": 20, "val_images": 10, "num_texts": 4, "image_size": 96,
             "photos": ("brick", "grass"), "colours": ("red", "blue", "white"),
@@ -103,7 +106,9 @@ def folder(tmp_path_factory):
             if path.stem == "text":
                 size["num_words"] = 1000
                 continue
-            size |= {"layers": [1, 1, 1, 1]} if path.stem in ("resnet", "masked") else {"num_blocks": DEPTH}
+            size |= {"layers": [1, 1, 1, 1]} if path.stem in ("resnet", "masked", "r2plus1d") else {"num_blocks": DEPTH}
+            if path.stem == "r2plus1d":  # ELo's four networks see a clip in four ways: minutes a step at full width
+                size["channels"] = [width // 4 for width in size["channels"]]
         (root / "config/models" / path.name).write_text(yaml.safe_dump(family))
     files = root / "images/files"
     files.mkdir(parents=True)
@@ -120,6 +125,8 @@ def folder(tmp_path_factory):
     write_segmentation(root / "segmentation/files", num_images=2)
     (root / "video/files").mkdir(parents=True)
     moving_digits.prepare(moving_digits.Options(**CLIPS), root / "work", root / "video/files")
+    (root / "audiovisual/files").mkdir(parents=True)
+    moving_sounds.prepare(moving_sounds.Options(**SOUNDS), root / "work-sounds", root / "audiovisual/files")
     write_captions(root / "image_text/files", root / "work", root / "captioned")
     (root / "text/files").mkdir(parents=True)
     typed_mentions.prepare(typed_mentions.Options(**MENTIONS), root / "work-text", root / "text/files")
