@@ -1,7 +1,9 @@
 """Shapes made with OpenCASCADE: prisms, revolved profiles, and cuts that know which face came from which."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from pipeline.data.brep.step import index_of, parts_of
 
@@ -71,11 +73,19 @@ def ring(frame: Frame, radius: float, minor: float) -> Any:
     return BRepPrimAPI_MakeTorus(_axis(frame), radius, minor).Shape()
 
 
-def cut(shape: Any, tool: Any) -> Any:
-    """OpenCASCADE's operation that takes a tool off a shape, done; it knows what became of each face."""
+def cut(shape: Any, *tools: Any) -> Any:
+    """OpenCASCADE's operation that takes tools off a shape, done; it knows what became of each face."""
     from OCP.BRepAlgoAPI import BRepAlgoAPI_Cut
+    from OCP.TopTools import TopTools_ListOfShape
 
-    return BRepAlgoAPI_Cut(shape, tool)
+    operation, lists = BRepAlgoAPI_Cut(), (TopTools_ListOfShape(), TopTools_ListOfShape())
+    for shapes, given in zip(lists, ((shape,), tools), strict=True):
+        for one in given:
+            shapes.Append(one)
+    operation.SetArguments(lists[0])
+    operation.SetTools(lists[1])
+    operation.Build()
+    return operation
 
 
 def joined(*shapes: Any) -> Any:
@@ -90,9 +100,22 @@ def joined(*shapes: Any) -> Any:
 
 def without(shape: Any, *tools: Any) -> Any:
     """A shape less tools."""
-    for tool in tools:
-        shape = cut(shape, tool).Shape()
-    return shape
+    return cut(shape, *tools).Shape()
+
+
+def edge_between(shape: Any, start: Vector, end: Vector) -> Any:
+    """The edge of a shape that joins two points, whichever way it runs."""
+    from OCP.BRep import BRep_Tool
+    from OCP.TopAbs import TopAbs_EDGE
+    from OCP.TopExp import TopExp
+    from OCP.TopoDS import TopoDS
+
+    for part in parts_of(shape, TopAbs_EDGE):
+        edge = TopoDS.Edge_s(part)
+        found = [BRep_Tool.Pnt_s(vertex(edge)).Coord() for vertex in (TopExp.FirstVertex_s, TopExp.LastVertex_s)]
+        if any(np.allclose(found, wanted, atol=1e-6) for wanted in ((start, end), (end, start))):
+            return edge
+    raise ValueError(f"no edge from {tuple(start)} to {tuple(end)}")
 
 
 def single_solid(shape: Any) -> Any | None:
@@ -104,19 +127,23 @@ def single_solid(shape: Any) -> Any | None:
     return solids[0] if len(solids) == 1 and BRepCheck_Analyzer(solids[0]).IsValid() else None
 
 
-def carry_labels(operation: Any, before: Any, labels: Sequence[int], after: Any, new: int) -> list[int]:
-    """Labels of the faces of a shape that an operation made of another.
+def carry_labels(operation: Any, before: Iterable[tuple[Any, int]], after: Any, new: int) -> list[int]:
+    """Labels of the faces of a shape that an operation made.
 
-    A face has the label of the face that it is, or a part, of; one that comes from none has the new label.
+    Args:
+        before: faces that it was made of, with their labels: a face has that of the one that it is, or a part, of.
+        new: label of a face that comes from none.
     """
     from OCP.TopAbs import TopAbs_FACE
 
     index = index_of(after, TopAbs_FACE)
     found = [new] * index.Extent()
-    for face, label in zip(parts_of(before, TopAbs_FACE), labels, strict=True):
+    for face, label in before:
         if operation.IsDeleted(face):
             continue
-        for descendant in list(operation.Modified(face)) or [face]:
+        parts = operation.Modified(face)
+        count = parts.Extent()  # to iterate takes OCP longer than the operation itself
+        for descendant in list(parts) if count > 1 else [parts.First() if count else face]:
             if place := index.FindIndex(descendant):
                 found[place - 1] = label
     return found

@@ -12,9 +12,9 @@ import pickle
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,71 +97,80 @@ def write(options: Options, root: Path) -> None:
 
 def build(chosen: Sequence[int], rng: np.random.Generator) -> tuple[Any, list[int]] | None:
     """A part with the features chosen and the labels of its faces; None where they find no place."""
-    shape: Any = make.prism(make.WORLD, [(0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)], SIDE)
-    labels, taken = [STOCK] * 6, list[np.ndarray]()
+    placed = list[Placed]()
     for kind in sorted(chosen, key=lambda kind: FEATURES[kind].stage):
-        tries = (_edge if FEATURES[kind].draw is None else _cut for _ in range(TRIES))
-        found = next(filter(None, (add(shape, labels, kind, taken, rng) for add in tries)), None)
-        if found is None:
+        drawn = (_placed(kind, [other.box for other in placed], rng) for _ in range(TRIES))
+        if (found := next(filter(None, drawn), None)) is None:
             return None
-        shape, labels, box = found
-        taken.append(box)
-    return shape, labels
+        placed.append(found)
+    return _made(placed)
 
 
-Added = tuple[Any, list[int], np.ndarray]  # shape, labels of its faces, and the box that the new feature takes
+class Placed(NamedTuple):
+    """A feature where no other reaches.
+
+    box: (2, 3) that it takes. tool: what makes the solid that is taken off.
+    edge, size: without a tool, the (2, 3) ends of the cube's edge that it takes, and how far it reaches.
+    """
+
+    kind: int
+    box: np.ndarray
+    tool: Any = None
+    edge: np.ndarray | None = None
+    size: float = 0.0
 
 
-def _cut(shape: Any, labels: list[int], kind: int, taken: list[np.ndarray], rng: np.random.Generator) -> Added | None:
-    """A shape less a feature drawn somewhere; None where it meets another."""
-    feature, frame = FEATURES[kind], SIDES[rng.integers(len(SIDES))]
-    assert feature.draw is not None
-    drawn = feature.draw(rng)
+def _placed(kind: int, taken: Sequence[np.ndarray], rng: np.random.Generator) -> Placed | None:
+    """A feature drawn somewhere; None where it meets another."""
+    if (draw := FEATURES[kind].draw) is None:
+        size = float(rng.uniform(LEAST, 3.0))
+        for ends in rng.permutation(EDGES):
+            box = ends.copy()  # along the edge, and as far into the cube as it takes
+            thin = ends[0] == ends[1]
+            box[0, thin], box[1, thin] = (np.where(ends[0, thin] > 0, SIDE - size, 0.0),
+                                          np.where(ends[0, thin] > 0, SIDE, size))  # fmt: skip
+            if not _meets(box, taken):
+                return Placed(kind, box, edge=ends, size=size)
+        return None
+    frame, drawn = SIDES[rng.integers(len(SIDES))], draw(rng)
     a0, a1, b0, b1, depth = drawn.extent
     corners = np.array([frame.at(a, b, c) for a in (a0, a1) for b in (b0, b1) for c in (0, depth)])
     box = np.array([corners.min(axis=0), corners.max(axis=0)])
-    if _meets(box, taken):
-        return None
-    operation = make.cut(shape, drawn.tool(frame))
-    return _checked(operation, shape, labels, kind, box)
+    return None if _meets(box, taken) else Placed(kind, box, tool=lambda: drawn.tool(frame))
 
 
-def _edge(shape: Any, labels: list[int], kind: int, taken: list[np.ndarray], rng: np.random.Generator) -> Added | None:
-    """A shape with one of the cube's edges, where it is still whole, chamfered or rounded."""
-    from OCP.BRep import BRep_Tool
+def _made(placed: Sequence[Placed]) -> tuple[Any, list[int]] | None:
+    """The cube with all features; None unless it is one valid solid with the faces that were to be expected."""
     from OCP.BRepFilletAPI import BRepFilletAPI_MakeChamfer, BRepFilletAPI_MakeFillet
-    from OCP.TopAbs import TopAbs_EDGE
-    from OCP.TopExp import TopExp
-    from OCP.TopoDS import TopoDS
+    from OCP.TopAbs import TopAbs_FACE
 
-    size = rng.uniform(LEAST, 3.0)
-    edges = [TopoDS.Edge_s(edge) for edge in parts_of(shape, TopAbs_EDGE)]
-    for place in rng.permutation(len(edges)):
-        first, last = (BRep_Tool.Pnt_s(end(edges[place])).Coord() for end in (TopExp.FirstVertex_s,
-                                                                              TopExp.LastVertex_s))  # fmt: skip
-        ends = np.array([first, last])
-        if not np.isclose(ends[:, :, None], [0, SIDE]).any(axis=2).all() or np.allclose(*ends):
-            continue  # no whole edge of the cube
-        box = np.array([ends.min(axis=0), ends.max(axis=0)])
-        thin = np.isclose(box[0], box[1])
-        box[0, thin], box[1, thin] = (np.where(box[0, thin] > 0, SIDE - size, 0.0),
-                                      np.where(box[0, thin] > 0, SIDE, size))  # fmt: skip
-        if not _meets(box, taken):
-            operation = (BRepFilletAPI_MakeChamfer if kind == 0 else BRepFilletAPI_MakeFillet)(shape)
-            operation.Add(size, edges[place])
+    def faces(shape: Any) -> list[Any]:
+        return parts_of(shape, TopAbs_FACE)
+
+    shape: Any = make.prism(make.WORLD, [(0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)], SIDE)
+    labels = [STOCK] * 6
+    cuts = [(feature.tool(), feature.kind) for feature in placed if feature.tool]
+    if cuts:  # all at once: they do not meet
+        operation = make.cut(shape, *(tool for tool, _ in cuts))
+        made = [(face, kind) for tool, kind in cuts for face in faces(tool)]
+        before, shape = [*((face, STOCK) for face in faces(shape)), *made], operation.Shape()
+        labels = make.carry_labels(operation, before, shape, STOCK)
+    for feature in placed:
+        if feature.edge is not None:
+            operation = (BRepFilletAPI_MakeChamfer if feature.kind == 0 else BRepFilletAPI_MakeFillet)(shape)
+            operation.Add(feature.size, make.edge_between(shape, *feature.edge))
             operation.Build()
-            return _checked(operation, shape, labels, kind, box) if operation.IsDone() else None
-    return None
-
-
-def _checked(operation: Any, before: Any, labels: list[int], kind: int, box: np.ndarray) -> Added | None:
-    """What an operation made, if it is one valid solid with the faces that were to be expected."""
-    if (after := make.single_solid(operation.Shape())) is None:
-        return None
-    found = make.carry_labels(operation, before, labels, after, kind)
-    expected = Counter(labels) + Counter({kind: FEATURES[kind].faces})
-    whole = all(found.count(label) == count for label, count in expected.items() if label != STOCK)
-    return (after, found, box) if whole and found.count(STOCK) >= 6 else None
+            if not operation.IsDone():
+                return None
+            before, shape = list(zip(faces(shape), labels, strict=True)), operation.Shape()
+            labels = make.carry_labels(operation, before, shape, feature.kind)
+    expected = Counter[int]()
+    for feature in placed:
+        expected[feature.kind] += FEATURES[feature.kind].faces
+    found = Counter(labels)
+    whole = found.pop(STOCK) >= 6 and found == expected
+    solid = make.single_solid(shape) if whole else None
+    return None if solid is None else (solid, labels)
 
 
 def _meets(box: np.ndarray, taken: Sequence[np.ndarray]) -> bool:
@@ -180,3 +189,5 @@ def _sides() -> list[make.Frame]:
 
 
 SIDES = _sides()
+CORNERS = np.array([(x, y, z) for x in (0.0, SIDE) for y in (0.0, SIDE) for z in (0.0, SIDE)])
+EDGES = np.array([(low, high) for low, high in combinations(CORNERS, 2) if (low != high).sum() == 1])  # (12, 2, 3)
