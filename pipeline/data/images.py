@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
 from pipeline.data.draws import PARTNER, uniform
+from pipeline.data.held import held
 from pipeline.data.packed import Packed, read_json
 from pipeline.data.pictures import decode_packed
 from pipeline.data.transforms import Transform
@@ -57,7 +58,7 @@ class Images(Dataset[dict[str, Tensor]]):
         self.transform, self.seed, self.views, self.same_class_share = transform, seed, views, same_class_share
         self.classes: list[str] = read_json(Path(folder) / "classes.json", list)
         self.labels = torch.from_numpy(self.packed.labels)
-        self.pixels = self._decode_all() if self._is_small(in_memory) else None
+        self.pixels = held(self.packed, "image", self._decode_all) if self._is_small(in_memory) else None
         self.by_class = self._by_class() if same_class_share else None
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.data.draws import uniform
+from pipeline.data.held import held
 from pipeline.data.packed import Packed, read_json
 from pipeline.data.pictures import decode_packed
 
@@ -91,10 +92,13 @@ class Parts(Dataset[dict[str, Tensor]]):
         told = read_json(files / "classes.json", dict)
         self.face_classes, self.classes = list(told.get("faces", [])), list(told.get("parts", []))
         small = sum(path.stat().st_size for path in files.glob(f"{split}-*.bin")) <= IN_MEMORY
-        self._held = [self._read(index) for index in range(len(self))] if small else None
+        self._held = held(self.packed, "solid", self._read_all) if small else None
 
     def __len__(self) -> int:
         return len(self.packed)
+
+    def _read_all(self) -> list[Arrays]:
+        return [self._read(index) for index in range(len(self))]
 
     def part(self, index: int) -> Arrays:
         """All that is kept of a part."""

@@ -174,9 +174,9 @@ def _told(error: Exception) -> str:
 
 
 def _pixels(frame: Any, short_side: int | None, scaler: VideoReformatter, painter: VideoReformatter) -> np.ndarray:
-    """One frame, scaled, in RGB and upright."""
+    """One frame, scaled, in RGB and upright; each converter would start as many threads as there are CPUs."""
     short = min(frame.height, frame.width)
     if short_side is not None and short != short_side:
         tall, wide = (round(side * short_side / short) for side in (frame.height, frame.width))
-        frame = scaler.reformat(frame, width=wide, height=tall, interpolation="BILINEAR")
-    return np.rot90(painter.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90)
+        frame = scaler.reformat(frame, width=wide, height=tall, interpolation="BILINEAR", threads=1)
+    return np.rot90(painter.reformat(frame, format="rgb24", threads=1).to_ndarray(), frame.rotation // 90)

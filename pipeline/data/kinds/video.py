@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError
 from pipeline.data.draws import START, uniform
+from pipeline.data.held import held
 from pipeline.data.packed import Packed, read_arrays, read_json
 from pipeline.data.pictures import decode_packed
 from pipeline.data.policies import FramesAugmented
@@ -43,7 +44,7 @@ class Videos:
         sizes = np.column_stack([self.packed.sizes, self.frames]).astype(np.int64)
         alike = len(sizes) > 0 and bool((sizes == sizes[0]).all())
         small = alike and 3 * int(sizes.prod(1).sum()) <= in_memory
-        self.pixels = np.stack([self._decode(i, range(self.frames[i])) for i in range(len(self))]) if small else None
+        self.pixels = held(self.packed, ("video", decode_size), self._decode_all) if small else None
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -52,6 +53,9 @@ class Videos:
         """(T, 3, H, W) uint8 of some frames of a video."""
         pixels = self.pixels[index][list(frames)] if self.pixels is not None else self._decode(index, frames)
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+
+    def _decode_all(self) -> np.ndarray:
+        return np.stack([self._decode(index, range(self.frames[index])) for index in range(len(self))])
 
     def _decode(self, index: int, frames: Sequence[int]) -> np.ndarray:
         return decode_packed(self.packed, index, lambda data: read_frames(data, frames, self.decode_size))
