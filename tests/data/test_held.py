@@ -12,7 +12,7 @@ from pipeline.data.packed import Packed, PackWriter
 @pytest.fixture
 def packed(tmp_path):
     def write(split, content=b"a"):
-        with PackWriter(tmp_path, split) as pack:
+        with PackWriter(tmp_path, split, 2**20) as pack:
             pack.add("one", content, label=0)
         return Packed(tmp_path, split)
 

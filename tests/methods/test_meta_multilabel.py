@@ -1,9 +1,5 @@
 """Meta-learned policies against a slow rewrite, the controls, and interruptions in any phase."""
 
-import os
-import signal
-import subprocess
-import sys
 from functools import partial
 
 import pytest
@@ -11,7 +7,6 @@ import torch
 from torch import nn
 from torch.distributions import Beta, Dirichlet
 
-from pipeline import manifest
 from pipeline.config import ConfigError
 from pipeline.data.kinds import text
 from pipeline.data.sources.text import typed_mentions
@@ -25,7 +20,6 @@ from pipeline.nn.thresholds import tune_thresholds
 from tests.data.sources.text.test_afet import MADE
 from tests.methods import recipe
 from tests.methods.conftest import build, context
-from tests.real import ROOT, environment, run, write
 
 GAUSSIAN = Policies(
     kind="gaussian", sigma=0.1, concentration=50.0, weight_scale="mean_one", threshold_range=[0.05, 0.95]
@@ -359,40 +353,3 @@ def test_after_the_episodes_the_meta_learner_is_left_alone(made, tmp_path):
     assert done[2]["result"]["updates"] == done[1]["result"]["updates"] == 8
     first, second = (partial(method.meta.act, method.emitted.clone(), explore=False)() for _ in range(2))
     assert first.shape == second.shape == (2, 25)
-
-
-KILLER = """
-import os, signal, sys
-from pipeline.methods.meta_multilabel import MetaMultilabel
-plain, left = MetaMultilabel.after_step, [int(sys.argv.pop(1))]
-def after_step(self):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(self)
-MetaMultilabel.after_step = after_step
-from stages.pretrain import main
-main()
-"""
-
-
-@pytest.mark.slow
-def test_killed_in_each_phase_it_publishes_the_same_bits(tmp_path):
-    arguments = ("--run", "meta-labels", "--seed", "0")
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name)
-        run(tmp_path / name, "prepare", "--data", "smoke-mentions")
-    run(tmp_path / "whole", "pretrain", *arguments)
-    for fate in ("2", "3", "2"):
-        command = [sys.executable, "-c", KILLER, fate, "--study", "config/tiny.yaml", *arguments]
-        done = subprocess.run(
-            command, cwd=tmp_path / "cut", env=environment(), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    run(tmp_path / "cut", "pretrain", *arguments)
-    found = [
-        manifest.verify(tmp_path / name / "results/tiny/pretrain/meta-labels-0/manifest.json")
-        for name in ("whole", "cut")
-    ]
-    assert found[0]["artefacts"] == found[1]["artefacts"] and os.path.isdir(ROOT)

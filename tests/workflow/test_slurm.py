@@ -4,43 +4,23 @@ pytest tests/workflow/test_slurm.py        needs slurm-wlm and munge; some minut
 """
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.config import load_study
 from tests.small import folder as folder_of
+from tests.workflow.slurm import MARKS, finished, jobs
 
-SBIN = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-MISSING = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(tool, path=SBIN) is None]
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}: apt-get install slurm-wlm munge"),
-    pytest.mark.timeout(1200),
-]
+pytestmark = MARKS
 # One cell of each sort: on both nodes, with a teacher, with GPUs and without; others differ by name.
 DATA = ("smoke-digits", "smoke-scenes-coco")
 RUNS = ("mae", "dbot")
 TASKS = {"knn": ["mae", "dbot"], "finetune": ["mae"], "detect": ["mae"]}
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The working tree as a fresh clone has it: no data, no results."""
-    folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], capture_output=True, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if Path(name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(name, folder / name)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -57,56 +37,6 @@ def content(clone):
 @pytest.fixture(scope="module")
 def study(clone, content):
     return load_study(clone / "config/jobs.yaml")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Environment of a shell on a running cluster."""
-    folder = tmp_path_factory.mktemp("slurm")
-    script = Path("envs/slurm/cluster").resolve()
-    subprocess.run([script, "start", folder], check=True, timeout=120)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    yield {
-        **inherited,
-        "PATH": f"{folder}/bin:{os.environ['PATH']}",
-        "UNMASK_FAKE_GPUS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    subprocess.run([script, "stop", folder], check=True, timeout=120)
-
-
-@pytest.fixture
-def snakemake(clone, cluster):
-    """Start Snakemake on a study; a test that fails leaves none behind."""
-    processes = []
-
-    def start(study, target):
-        command = ["snakemake", "--profile", "slurm", f"--configfile={study}", target]
-        command.insert(1, "--slurm-init-seconds-before-status-checks=3")  # these jobs take seconds
-        with (clone / "snakemake.log").open("w") as output:
-            processes.append(subprocess.Popen(command, cwd=clone, env=cluster, stdout=output, stderr=output))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def finished(clone, process):
-    code = process.wait(timeout=1100)
-    said = (clone / "snakemake.log").read_text()
-    assert code == 0, said[-6000:]
-    return said
-
-
-def jobs(cluster):
-    """Every job the cluster has seen: id, state, nodes, generic resources, comment."""
-    listing = subprocess.run(
-        ["squeue", "--noheader", "--states=all", "--format=%i|%T|%D|%b|%k"],
-        env=cluster, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return {int(line.split("|")[0]): line.split("|")[1:] for line in listing.stdout.splitlines()}
 
 
 def two_node_run(study):
