@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pipeline.config import ConfigError
 from pipeline.methods.base import Context, Open, Phase
-from pipeline.methods.elo import TERMS, ELo, NetworkOptions
+from pipeline.methods.elo import TASKS, TERMS, ELo, NetworkOptions
 from pipeline.nn.clusters import assignment, cluster_shares, divergence, effective_rank, fit_clusters, unit
 from pipeline.nn.search import start_search
 
@@ -33,6 +33,7 @@ class ELoSearchOptions(NetworkOptions):
 
     search: `cmaes`, `tournament`, `random` or `grid`.
     num_rounds, population: rounds, and candidates of each.
+    tasks_first: whether the first candidates of the first round weigh one task alone each.
     num_samples: training videos that are clustered.
     num_clusters, zipf_exponent: k and s of the fitness. restarts: of k-means.
     unit_features: whether features are brought to length one before.
@@ -41,11 +42,17 @@ class ELoSearchOptions(NetworkOptions):
     search: str
     num_rounds: int
     population: int
+    tasks_first: bool
     num_samples: int
     num_clusters: int
     zipf_exponent: float
     restarts: int
     unit_features: bool
+
+
+def one_task_each() -> np.ndarray:
+    """(tasks, weights): 1 for the losses of one task, 0 for all others."""
+    return np.array([[float(term.task == task) for term in TERMS] for task in TASKS])
 
 
 class ELoSearch(ELo):
@@ -66,6 +73,9 @@ class ELoSearch(ELo):
         best, least = np.ones(len(TERMS)), np.inf
         for number in range(options.num_rounds):
             candidates, fitness = search.ask(), []
+            if number == 0 and options.tasks_first:
+                alone = one_task_each()[: len(candidates)]
+                candidates[: len(alone)] = alone
             for place, candidate in enumerate(candidates):
                 result = yield self._phase(f"round-{number}-{place}", candidate, settings, open_samples)
                 fitness.append(np.inf if result["fitness"] is None else result["fitness"])

@@ -6,11 +6,11 @@ import torch
 from pipeline.config import ConfigError
 from pipeline.data.kinds import load_kind
 from pipeline.engine.phases import run_phases
-from pipeline.methods.elo import TERMS
+from pipeline.methods.elo import TASKS, TERMS
 from tests.methods import recipe
 from tests.methods.conftest import build
 
-FEW = {"num_rounds": 2, "population": 3, "num_samples": 32, "num_clusters": 4}
+FEW = {"tasks_first": False, "num_rounds": 2, "population": 3, "num_samples": 32, "num_clusters": 4}
 
 
 class Examples:
@@ -65,6 +65,18 @@ def test_an_interrupted_search_ends_with_the_same_bits(tmp_path):
         term.name: round(weight, 6) for term, weight in zip(TERMS, whole.weights.tolist(), strict=True)
     }  # fmt: skip
     assert sum(best["shares"]) == pytest.approx(1, abs=1e-4) and 0 <= best["labelled"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["cmaes", "tournament"])
+def test_the_first_round_begins_with_one_task_each(tmp_path, kind):
+    more = {"num_rounds": 2, "population": 9, "search": kind}
+    done, _ = search(tmp_path, build("elo_search", **FEW | more | {"tasks_first": True}))
+    found = [{name for name, weight in phase["result"]["weights"].items() if weight} for phase in done]
+    for task, names in zip(TASKS, found, strict=False):
+        assert names == {term.name for term in TERMS if term.task == task}
+    assert all(len(names) > 8 for names in found[len(TASKS) : 9]), "all others are drawn"
+    weights = [tuple(phase["result"]["weights"].values()) for phase in done]
+    assert len(set(weights[9:18]) & set(weights[:9])) == 0, "the second round is asked for"
 
 
 def test_a_round_without_a_finite_fitness_ends_the_search(tmp_path):
