@@ -7,6 +7,7 @@ Snakemake calls it at the end of a run. Nodes of which an output or an input is 
 """
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def record(path: Path) -> int | None:
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    logging.getLogger("dvc.output").setLevel(logging.ERROR)  # it warns of each folder without files, as k-NN's is
     try:
         with Repo() as repo, repo.lock:
             file = os.fspath(path.resolve())
