@@ -92,7 +92,7 @@ def fit(
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     device = get_device()
-    model = model.to(device)
+    model = _distributed(model.to(device), device)
     batches = GlobalBatches(
         len(dataset),  # type: ignore[arg-type]
         portions.batch_size,
@@ -118,7 +118,7 @@ def fit(
     saving = CheckpointHook(work, portions.checkpoint_every, preemption, logging)
     clip = {"max_norm": portions.clip_norm} if portions.clip_norm is not None else None
     runner = Runner(
-        model=_distributed(model, device),
+        model=model,
         work_dir=str(work),
         train_dataloader=loader,
         train_cfg={"type": StepLoop, "max_steps": portions.num_steps, "accumulate": portions.accumulate, "seed": seed},
@@ -171,7 +171,12 @@ def _distributed(model: nn.Module, device: str) -> nn.Module:
 
 
 def _flops(model: nn.Module, batch: Any) -> int:
-    """Floating-point operations of one micro-batch's forward and backward pass."""
+    """Floating-point operations of one micro-batch's forward and backward pass.
+
+    After its first backward pass PyTorch's DDP orders gradients anew, and with three processes or more their sum is
+    rounded by that order: this pass is the first one of a beginning and of a resumed training alike.
+    """
+    module = getattr(model, "module", model)
     count = FlopCounterMode(display=False)
     state = torch.random.get_rng_state()
     # Running statistics and queues are put back.
@@ -179,8 +184,8 @@ def _flops(model: nn.Module, batch: Any) -> int:
                for part in model.modules()]  # fmt: skip
     model.train()
     with count:
-        losses = model._run_forward(model.data_preprocessor(batch, training=True), mode="loss")  # type: ignore[operator]
-        model.parse_losses(losses)[0].backward()  # type: ignore[operator]
+        losses = model._run_forward(module.data_preprocessor(batch, training=True), mode="loss")  # type: ignore[operator]
+        module.parse_losses(losses)[0].backward()
     model.zero_grad(set_to_none=True)
     for part, kept in buffers:
         for name, buffer in kept.items():
