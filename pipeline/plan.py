@@ -1,8 +1,10 @@
 """A study as DVC reads it: `dvc.yaml` for the demo, `dvc/<study>/dvc.yaml` for any other, and the plan behind it.
 
 A dvc.yaml cannot look a run's method up in the study, nor a method's numbers up in its recipe; it reads the plan
-instead, which says both outright. `dvc params diff` then tells which number changed. Both files are written, never
-edited: Snakemake writes them at the end of a run, `python -m stages.plan` at any time.
+instead, which says both outright: `config/plans/<study>.json` all nodes, and `config/plans/<study>/<run>.json` the
+settings of one run or data set, since DVC walks all of a file for each stage that names it. `dvc params diff` then
+tells which number changed. All are written, never edited: Snakemake writes them at the end of a run,
+`python -m stages.plan` at any time.
 """
 
 from __future__ import annotations
@@ -19,25 +21,31 @@ ROOT = "demo"  # the study whose graph stands at the top, where `dvc repro` look
 
 
 def resolve(study: Study) -> dict[str, Any]:
-    """The plan: settings per stage and run, and every node by the name that DVC gives it."""
-    settings: dict[str, dict[str, Any]] = {}
+    """The plan: every node by the name that DVC gives it."""
     nodes: dict[str, dict[str, Any]] = {"prepare": {}, "pretrain": {}, **{task: {} for task in study.tasks}}
     for node in Graph(study):
         stage, _, key = node.name.partition("@")
-        settings.setdefault(stage, {})[node.run] = node.settings
         nodes[stage][key] = {
             "run": node.run,
             "command": node.command,
             "reads": _reads(node),
             "folder": str(node.folder),
         }
-    return {"study": study.name, "file": str(study.path), "settings": settings, "nodes": nodes}
+    return {"study": study.name, "file": str(study.path), "nodes": nodes}
+
+
+def settings(study: Study) -> dict[str, dict[str, Any]]:
+    """What each stage of a run, or of a data set, is done with."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in Graph(study):
+        found.setdefault(node.run, {})[node.name.partition("@")[0]] = node.settings
+    return found
 
 
 def dvc_file(study: Study) -> str:
     """The text of the study's dvc.yaml."""
     plan, up = _plan_path(study), "" if study.name == ROOT else "../../"
-    stages = [_stage(stage, plan, bool(up)) for stage in ("prepare", "pretrain", *study.tasks)]
+    stages = [_stage(stage, plan.with_suffix(""), bool(up)) for stage in ("prepare", "pretrain", *study.tasks)]
     report = Graph(study).report
     wdir = f"    wdir: {up.rstrip('/')}\n" if up else ""
     lines = [f"    - {node.manifest}\n" for node in Graph(study)]
@@ -58,17 +66,19 @@ def dvc_file(study: Study) -> str:
 
 
 def write(study: Study) -> list[Path]:
-    """Write the plan and the dvc.yaml of a study where they differ; returns both paths."""
-    for path, text in (files := _files(study)).items():
+    """Write the plan and the dvc.yaml of a study where they differ; returns these two paths."""
+    for path in _left_over(study):
+        path.unlink()
+    for path, text in _files(study).items():
         if not path.is_file() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    return list(files)
+    return [_plan_path(study), dvc_path(study)]
 
 
 def check(study: Study) -> None:
     """Raises ConfigError when a file on disk is not what the study and its recipes say now."""
-    for path, text in _files(study).items():
+    for path, text in {**_files(study), **dict.fromkeys(_left_over(study))}.items():
         if not path.is_file() or path.read_text() != text:
             raise ConfigError(
                 f"{path} is not what {study.path} and its recipes say now; "
@@ -82,12 +92,21 @@ def dvc_path(study: Study) -> Path:
 
 
 def _files(study: Study) -> dict[Path, str]:
-    # JSON: DVC reads the plan once per stage, and takes 0.2 s to do so where it is YAML.
-    return {_plan_path(study): json.dumps(resolve(study), indent=1) + "\n", dvc_path(study): dvc_file(study)}
+    # JSON: DVC reads a file once per stage, and takes long to do so where it is YAML.
+    plans = {_plan_path(study): resolve(study)}
+    plans |= {_plan_path(study, run): found for run, found in settings(study).items()}
+    return {path: json.dumps(plan, indent=1) + "\n" for path, plan in plans.items()} | {
+        dvc_path(study): dvc_file(study)
+    }
 
 
-def _plan_path(study: Study) -> Path:
-    return PLANS / f"{study.name}.json"
+def _left_over(study: Study) -> list[Path]:
+    """Plans of runs that the study no longer has."""
+    return sorted(set(_plan_path(study).with_suffix("").glob("*.json")) - set(_files(study)))
+
+
+def _plan_path(study: Study, run: str = "") -> Path:
+    return PLANS / study.name / f"{run}.json" if run else PLANS / f"{study.name}.json"
 
 
 def _target(study: Study, name: str = "") -> str:
@@ -102,11 +121,11 @@ def _reads(node: Node) -> list[str]:
     return found if len(found) != 1 else found * 2
 
 
-def _stage(stage: str, plan: Path, nested: bool) -> str:
+def _stage(stage: str, plans: Path, nested: bool) -> str:
     wdir = "      wdir: ../..\n" if nested else ""
     deps = "" if stage == "prepare" else "      deps:\n        - ${item.reads[0]}\n        - ${item.reads[1]}\n"
     return (
         f"  {stage}:\n    foreach: ${{nodes.{stage}}}\n    do:\n{wdir}      cmd: ${{item.command}}\n"
-        f'      params:\n        - {plan}: ["settings.{stage}.${{item.run}}"]\n{deps}'
+        f'      params:\n        - {plans}/${{item.run}}.json: ["{stage}"]\n{deps}'
         "      outs:\n        - ${item.folder}/manifest.json\n        - ${item.folder}/files\n"
     )

@@ -1,7 +1,8 @@
 """Write a study as DVC reads it; run it after a change of the study or of a recipe, before `dvc repro`.
 
 Reads:  the study, its recipes and protocols
-Writes: config/plans/<study>.json, and dvc.yaml for the demo, dvc/<study>/dvc.yaml for any other
+Writes: config/plans/<study>.json, config/plans/<study>/<run>.json, and dvc.yaml for the demo, dvc/<study>/dvc.yaml for
+        any other
 """
 
 import argparse

@@ -56,7 +56,7 @@ def record(path: Path) -> int | None:
                 and _is_what_it_says(stage)
             ]
             for stage in whole:
-                stage.save()
+                stage.save(run_cache=False)  # which takes most of the time, and dvc.lock tells the same
                 stage.commit()
             if whole:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
                 whole[0].dvcfile.dump_stages(whole, update_pipeline=False)

@@ -24,9 +24,11 @@ def test_every_node_stands_there_with_what_it_reads_and_its_settings(project):
         "run": "mae", "reads": ["data/scenes/manifest.json", encoder], "folder": "results/small/detect/mae-0",
         "command": "python -m stages.evaluate --study config/small.yaml --task detect --run mae --seed 0",
     }  # fmt: skip
-    assert set(resolved["settings"]["detect"]) == {"random", "mae"}, "runs a task does not measure are no part of it"
-    assert resolved["settings"]["pretrain"]["mae-r50"] == study.settings("pretrain", "mae-r50")
-    assert resolved["settings"]["prepare"]["scenes"] == {"source": "scenes_coco", **SCENES}
+    settings = plan.settings(study)
+    measured = {run for run, stages in settings.items() if "detect" in stages}
+    assert measured == {"random", "mae"}, "runs a task does not measure are no part of it"
+    assert settings["mae-r50"]["pretrain"] == study.settings("pretrain", "mae-r50")
+    assert settings["scenes"]["prepare"] == {"source": "scenes_coco", **SCENES}
     assert (resolved["study"], resolved["file"]) == ("small", "config/small.yaml")
 
 
@@ -34,12 +36,14 @@ def test_what_is_written_is_read_back_whole(project):
     path, file = plan.write(load())
     assert (path, file) == (Path("config/plans/small.json"), Path("dvc/small/dvc.yaml"))
     assert yaml.safe_load(path.read_text()) == plan.resolve(load())
+    for run, settings in plan.settings(load()).items():
+        assert yaml.safe_load(path.with_suffix("").joinpath(f"{run}.json").read_text()) == settings
     stages = yaml.safe_load(file.read_text())["stages"]
     assert list(stages) == ["prepare", "pretrain", "knn", "detect", "report"]
 
 
 def test_a_plan_out_of_date_is_told(project):
-    told = r"config/plans/small.json is not what .* say now; run `python -m stages.plan --study config/small.yaml`"
+    told = r"config/plans/small\S*.json is not what .* say now; run `python -m stages.plan --study config/small.yaml`"
     with pytest.raises(ConfigError, match=told):
         plan.check(load())
     plan.write(load())
@@ -51,6 +55,17 @@ def test_a_plan_out_of_date_is_told(project):
     write_study(project, changed(STUDY, "runs/mae-r50/set", {"options.mask_ratio": 0.6}))
     with pytest.raises(ConfigError, match=told):
         plan.check(load())
+
+
+def test_the_plan_of_a_run_that_is_gone_goes_too(project):
+    plan.write(load())
+    gone = Path("config/plans/small/gone.json")
+    gone.write_text("{}")
+    with pytest.raises(ConfigError, match=f"{gone} is not what"):
+        plan.check(load())
+    plan.write(load())
+    plan.check(load())
+    assert not gone.exists()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config/plans").glob("*.json")), ids=lambda path: path.stem)
