@@ -1,7 +1,8 @@
 """How sure a number is: intervals over seeds and within one cell, and how sure it is that one method beats another.
 
-Student (1908) for the mean of n seeds; Wilson (1927) for a proportion counted on one test set. The two answer
-different questions (would another training agree? would another test set?), so an estimate carries its basis.
+Student (1908) for the mean of n seeds, with the spread of several runs pooled where it may be; Wilson (1927) for a
+proportion counted on one test set. The two answer different questions (would another training agree? would another
+test set?), so an estimate carries its basis.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import ndtri, stdtrit
+from scipy.special import betainc, ndtri, stdtrit
+
+LEVEL = 0.05  # of the test of equal spread, over all runs of a column together
+MIN_FREEDOM = 4  # of a pool: with fewer degrees of freedom the test would pass nearly anything
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A measured mean with its interval.
 
-    `basis` is `seeds` (Student's t over n >= 2 seeds), `cell` (one seed, the interval is over its test items)
-    or `none` (one seed that brought no interval).
+    `basis` is `pooled` (Student's t over n >= 2 seeds with the spread of the column's runs), `seeds` (with the run's
+    own spread), `cell` (one seed, the interval is over its test items) or `none` (one seed that brought no interval,
+    or seeds that agree to the last digit and have no others to borrow a spread from).
     """
 
     mean: float
@@ -32,9 +37,22 @@ class Estimate:
         mean = f"{self.mean:.{digits}f}"
         if self.low is None or self.high is None:
             return mean
-        if self.basis == "seeds":
+        if self.basis in ("pooled", "seeds"):
             return f"{mean} ± {(self.high - self.low) / 2:.{digits}f}"
         return f"{mean} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """The standard deviation between seeds, with its degrees of freedom; `num_runs` > 1 where it is pooled."""
+
+    deviation: float
+    freedom: int
+    num_runs: int = 1
+
+    def half_width(self, count: int, confidence: float = 0.95) -> float:
+        """Half the width of Student's t interval for the mean of `count` seeds."""
+        return float(stdtrit(self.freedom, 0.5 + confidence / 2)) * self.deviation / math.sqrt(count)
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -47,9 +65,62 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     if count < 2:
         raise ValueError(f"received {count} value(s); a t interval needs at least 2, run the cell with another seed")
     mean = math.fsum(values) / count
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(stdtrit(count - 1, 0.5 + confidence / 2)) * deviation / math.sqrt(count)
+    half = Spread(deviation=math.sqrt(_squares(values) / (count - 1)), freedom=count - 1).half_width(count, confidence)
     return mean - half, mean + half
+
+
+def spreads(groups: Sequence[Sequence[float]]) -> list[Spread | None]:
+    """How far the seeds of each run of a column lie apart: one spread for all runs that may share it.
+
+    The pool is the mean square within runs of a one-way analysis of variance (Fisher 1925; Snedecor and Cochran,
+    "Statistical Methods", 8th ed. 1989, section 12.3). That the runs have one spread is tested, since a mean that is
+    better often has less of it: a run's share of the sum of squares follows a beta distribution if they do, and the
+    run with the least likely share leaves the pool, again and again, until none is rejected at `LEVEL` over all
+    (Cochran 1941, repeated as in ISO 5725-2, 7.3.3; two-sided and for unequal numbers of seeds after 't Lam, "Scrutiny
+    of variance results for outliers", Analytica Chimica Acta 659, 2010). Levene's and Brown and Forsythe's tests do
+    not exist at two seeds, where both lie equally far from their centre. A run whose seeds agree to the last digit,
+    such as one that has no randomness, tells nothing of the spread of others: it is not in the pool but takes its
+    spread, since that two seeds agree does not show that a third would.
+
+    Under equal spread 94 to 95 % of the intervals hold the mean at 2, 3 and 5 seeds. With two seeds the test sees only
+    what is far apart: among twelve runs the interval of one that spreads three times as widely as the others holds its
+    mean in 67 % of cases, with five seeds in 85 %.
+
+    Args:
+        groups: for each run the values of its seeds; a run of fewer than two adds nothing to the pool.
+
+    Returns:
+        For each run the pool's spread, which a run of one seed takes, too; its own where it was rejected or the pool
+        has fewer than `MIN_FREEDOM` degrees of freedom; None where there is neither.
+    """
+    squares = {i: _squares(values) for i, values in enumerate(groups) if len(values) > 1}
+    squares = {i: square for i, square in squares.items() if square > 0}
+    freedoms = {i: len(groups[i]) - 1 for i in squares}
+    own: list[Spread | None] = [None] * len(groups)
+    for i, square in squares.items():
+        own[i] = Spread(deviation=math.sqrt(square / freedoms[i]), freedom=freedoms[i])
+    pool = list(squares)
+    while len(pool) > 1:
+        total, freedom = math.fsum(squares[i] for i in pool), sum(freedoms[i] for i in pool)
+        shares = {i: betainc(freedoms[i] / 2, (freedom - freedoms[i]) / 2, squares[i] / total) for i in pool}
+        odd = min(pool, key=lambda i: min(shares[i], 1 - shares[i]))
+        if 2 * len(pool) * min(shares[odd], 1 - shares[odd]) >= LEVEL:
+            break
+        pool.remove(odd)
+    freedom = sum(freedoms[i] for i in pool)
+    if len(pool) < 2 or freedom < MIN_FREEDOM:
+        return own
+    deviation = math.sqrt(math.fsum(squares[i] for i in pool) / freedom)
+    shared = Spread(deviation=deviation, freedom=freedom, num_runs=len(pool))
+    return [shared if i in pool or spread is None else spread for i, spread in enumerate(own)]
+
+
+def _squares(values: Sequence[float]) -> float:
+    """The sum of squares about the mean; exactly zero where all values are equal, which a rounded mean would hide."""
+    if min(values) == max(values):
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values)
 
 
 def wilson(proportion: float, count: int, confidence: float = 0.95) -> tuple[float, float]:

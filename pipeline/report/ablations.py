@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.report import words
 from pipeline.report.costs import SPEED, pretraining_speeds, sample_unit
 from pipeline.report.grid import Grid
-from pipeline.report.results import INTERVALS, headline_metrics, measured
+from pipeline.report.results import INTERVALS, headline_metrics, measured, pools
 from pipeline.report.table import Column, Entry, Table, word
 
 # Settings that are one choice: where a factor begins and where it ends.
@@ -98,6 +98,7 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
             *([Column(key=SPEED, title=f"Pretraining, {speed_unit(grid, ablation)}", numeric=True)] if timed else []),
         ),
         rows=tuple(rows),
+        notes=tuple(pools(grid, pairs)),
     )
 
 

@@ -101,7 +101,7 @@ def headline(study: Study) -> str:
     for board in boards:
         lines += [board.title, ""] if len(boards) > 1 else []
         lines += [to_text(_narrow(study, board)), ""]
-    lines += ["± and [low, high] are 95 % intervals, over seeds and within one cell."]
+    lines += ["± and [low, high] are 95 % intervals, over seeds (pooled where they may be) and within one cell."]
     if study.scale != SCALE:
         lines += ["Measured on embedded data: not comparable with any paper's numbers."]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.config import flatten
 from pipeline.report.grid import Grid, Outcome, estimate, unique
 from pipeline.report.table import Column, Entry, Table, number, word
-from pipeline.statistics import Estimate
+from pipeline.statistics import Estimate, spreads
 
 # Peak dense TFLOP/s (no sparsity) of the makers' data sheets: bf16 on tensor cores, float32 outside them.
 # The first name found in the device's name counts, so longer names stand before shorter ones.
@@ -89,7 +89,9 @@ def pretraining_speeds(grid: Grid, runs: Sequence[str]) -> list[Estimate | None]
     machines = {tuple(cost.get(key) for key in _MACHINE) for of_run in costs for cost in of_run}
     if len(machines) > 1:
         return [None] * len(runs)
-    return [estimate([{"metric": SPEED, "value": cost[SPEED]} for cost in of_run]) for of_run in costs]
+    shared = spreads([[cost[SPEED] for cost in of_run] for of_run in costs])
+    records = [[{"metric": SPEED, "value": cost[SPEED]} for cost in of_run] for of_run in costs]
+    return [estimate(own, spread) for own, spread in zip(records, shared, strict=True)]
 
 
 def sample_unit(outcomes: Sequence[Outcome]) -> str:

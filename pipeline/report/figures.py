@@ -31,7 +31,11 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 FEW = 10  # runs that a legend names in one column
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
-_ALPHAS = {"seeds": 0.9, "cell": 0.45}  # an interval within one cell is drawn lighter than one over seeds
+_ALPHAS = {
+    "pooled": 0.9,
+    "seeds": 0.9,
+    "cell": 0.45,
+}  # an interval within one cell is drawn lighter than one over seeds
 _WHISKERS: Any = {"fmt": "none", "capsize": 3, "color": _INK, "linewidth": 1}
 _STYLE: Any = {
     "svg.fonttype": "none",

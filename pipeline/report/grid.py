@@ -18,7 +18,7 @@ from pipeline.cell import failure
 from pipeline.config import Study, flatten
 from pipeline.graph import Graph, Node
 from pipeline.report.published import complaint
-from pipeline.statistics import Estimate, t_interval, wilson
+from pipeline.statistics import Estimate, Spread, spreads, wilson
 
 # Shares of counted test items; only for these is Wilson's interval meant.
 PROPORTIONS = ("top1", "top5")
@@ -116,20 +116,40 @@ class Grid:
                 found.setdefault(record["metric"], record)
         return list(found.values())
 
+    def values(self, stage: str, run: str, metric: str) -> dict[str, float]:
+        """What each cell that is done measured, by its key."""
+        records = {outcome.key: outcome.record(metric) for outcome in self.select(stage, run, "done")}
+        return {key: float(record["value"]) for key, record in records.items() if record is not None}
+
+    def spread(self, stage: str, metric: str, run: str) -> Spread | None:
+        """How far a run's seeds lie apart in one metric of a task: with the task's other runs pooled, or its own."""
+        if (stage, metric) not in self._spreads:
+            runs = self.study.tasks[stage].runs
+            found = spreads([list(self.values(stage, each, metric).values()) for each in runs])
+            self._spreads[stage, metric] = dict(zip(runs, found, strict=True))
+        return self._spreads[stage, metric].get(run)
+
+    @cached_property
+    def _spreads(self) -> dict[tuple[str, str], dict[str, Spread | None]]:
+        return {}
+
     def estimate(self, stage: str, run: str, metric: str) -> Estimate | None:
         """The mean over the seeds that were measured, or None where none was."""
         records = [outcome.record(metric) for outcome in self.select(stage, run, "done")]
-        return estimate([record for record in records if record is not None])
+        return estimate([record for record in records if record is not None], self.spread(stage, metric, run))
 
 
-def estimate(records: Sequence[Mapping[str, Any]]) -> Estimate | None:
-    """One estimate from the records of one metric, one per seed."""
+def estimate(records: Sequence[Mapping[str, Any]], spread: Spread | None) -> Estimate | None:
+    """One estimate from the records of one metric, one per seed, and the spread that they share."""
     if not records:
         return None
     values = [float(record["value"]) for record in records]
     if len(values) > 1:
-        low, high = t_interval(values)
-        return Estimate(mean=sum(values) / len(values), low=low, high=high, num_seeds=len(values), basis="seeds")
+        mean = sum(values) / len(values)
+        if spread is None:
+            return Estimate(mean=mean, low=None, high=None, num_seeds=len(values), basis="none")
+        half, basis = spread.half_width(len(values)), "pooled" if spread.num_runs > 1 else "seeds"
+        return Estimate(mean=mean, low=mean - half, high=mean + half, num_seeds=len(values), basis=basis)
     interval = records[0].get("interval")
     if interval is None and records[0]["metric"] in PROPORTIONS and records[0].get("count"):
         interval = [100 * bound for bound in wilson(values[0] / 100, int(records[0]["count"]))]

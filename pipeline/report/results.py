@@ -10,15 +10,16 @@ from pipeline.config import Track
 from pipeline.report import words
 from pipeline.report.costs import device_hours, duration, sample_unit, samples_per_second
 from pipeline.report.grid import Grid, Outcome
+from pipeline.report.ranking import improvement_interval, rank_intervals
 from pipeline.report.table import Column, Entry, Table, number, select_best, word
 from pipeline.statistics import Estimate, mean_ranks, probability_of_improvement
 
 INTERVALS = (
-    "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), “[low, high]” within the one cell measured "
-    "(Wilson’s for shares of what was tested), which says nothing about another seed."
+    "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), with the spread of all runs of the task pooled "
+    "(one-way analysis of variance) unless “own spread” stands beside the number: there the run’s spread differs from "
+    "the others’ (Cochran’s test, 5 %) or there are too few seeds to pool; “[low, high]” within the one cell "
+    "measured (Wilson’s for shares of what was tested), which says nothing about another seed."
 )
-
-
 LOWER = " (lower is better)"
 ABSENT = "not in the study"
 INAPPLICABLE = "does not apply"
@@ -56,7 +57,22 @@ def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) 
     if found is None:
         return _absent(grid, stage, run)
     note = f"n = {found.num_seeds}" + (f" of {len(outcomes)}" if len(done) < len(outcomes) else "")
+    if found.num_seeds > 1:
+        note += {"seeds": ", own spread", "none": ", all equal"}.get(found.basis, "")
     return Entry(text=found.text(digits(grid, stage, metric, fine)), value=found, note=note, evidence=keys)
+
+
+def pools(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """One note on the spreads that the runs of each column share, none where no column has one."""
+    told = []
+    for task, metric in pairs:
+        found = [grid.spread(task, metric, run) for run in grid.study.tasks[task].runs]
+        shared = next((spread for spread in found if spread is not None and spread.num_runs > 1), None)
+        if shared is not None:
+            deviation = f"{shared.deviation:.{digits(grid, task, metric, fine=True)}f}"
+            told.append(f"{grid.study.short(task)} {grid.study.metric(task, metric)} {deviation} "
+                        f"({shared.num_runs} runs, {shared.freedom} degrees of freedom)")  # fmt: skip
+    return [f"Pooled standard deviation between seeds: {'; '.join(told)}."] if told else []
 
 
 def leaderboards(grid: Grid) -> list[Table]:
@@ -72,7 +88,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
     study, runs = grid.study, track.runs
     pairs = [(task, metric) for task in track.tasks for metric in headline_metrics(grid, task)]
     shared = [task for task in track.tasks if set(study.tasks[task].runs) == set(runs)]
-    columns, entries, ranked, directions, plain = [], [], [], [], []
+    columns, entries, ranked, ranking, directions, plain = [], [], [], [], [], []
     for task, metric in pairs:
         higher = higher_is_better(grid, task, metric)
         column = [measured(grid, task, run, metric) for run in runs]
@@ -83,9 +99,11 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             plain.append(study.metric(task, metric))
         if task in shared or not shared:
             ranked.append([e.value.mean if isinstance(e.value, Estimate) else None for e in column])
+            ranking.append((task, metric))
             directions.append(higher)
     ranks = mean_ranks(ranked, directions) or [None] * len(runs)
     places = dict(zip(runs, ranks, strict=True))
+    spans = dict(zip(runs, rank_intervals(grid, ranking, directions, runs), strict=True))
     order = sorted(runs, key=lambda run: (places[run] is None, places[run] or 0.0))
     # Who has no rank has no place in the ranking.
     following = {run: after for run, after in itertools.pairwise(order) if places[after] is not None}
@@ -99,7 +117,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             (
                 word(run),
                 Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
-                number(places[run], "{:.1f}"),
+                number(places[run], "{:.1f}", note=_span(spans[run], 1)),
                 improvement(grid, run, after, track.tasks) if after else word(None),
                 *(column[index[run]] for column in entries),
                 Entry(text=duration(hours), value=hours, note=speed) if done else _absent(grid, "pretrain", run),
@@ -126,6 +144,10 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             "on each task that both were measured on, by its first metric, the share of pairs of seeds in which the "
             "run is ahead, ties counting one half, averaged over tasks. On a task with one seed of each that is 0, ½ "
             "or 1, however close the two are.",
+            "The intervals of both are of 95 %: places and odds when what was measured is drawn again within its "
+            "uncertainty (Goldstein and Spiegelhalter 1996), seeds being normal. Where the spread between seeds of a "
+            "task is not known, as with one seed of each run, there is none.",
+            *pools(grid, pairs),
             "Pretraining time is seconds × devices over all its seeds; that of a teacher stands in the teacher’s row.",
         ),
     )
@@ -133,11 +155,12 @@ def leaderboard(grid: Grid, track: Track) -> Table:
 
 def improvement(grid: Grid, run: str, other: str, tasks: Sequence[str]) -> Entry:
     """The probability of improvement of one run over another, with the tasks and pairs of seeds behind it."""
-    ours, theirs, directions, keys = [], [], [], []
+    ours, theirs, pairs, directions, keys = [], [], [], [], []
     for task in tasks:
         metric = headline_metrics(grid, task)[0]
-        found = [_values(grid, task, name, metric) for name in (run, other)]
+        found = [grid.values(task, name, metric) for name in (run, other)]
         if all(found):
+            pairs.append((task, metric))
             ours.append(list(found[0].values()))
             theirs.append(list(found[1].values()))
             directions.append(higher_is_better(grid, task, metric))
@@ -147,6 +170,8 @@ def improvement(grid: Grid, run: str, other: str, tasks: Sequence[str]) -> Entry
     counts = [len(x) * len(y) for x, y in zip(ours, theirs, strict=True)]
     behind = _count(sum(counts), "pair") if max(counts) > 1 else "one seed"
     note = f"{_count(len(counts), 'task')}, {behind}"
+    span = _span(improvement_interval(grid, pairs, directions, run, other), 2)
+    note += f", {span}" if span else ""
     chance = probability_of_improvement(ours, theirs, directions)
     return Entry(text=f"{chance:.2f}", value=chance, note=note, evidence=tuple(keys))
 
@@ -186,10 +211,13 @@ def task_table(grid: Grid, task: str) -> Table:
             Column(key="samples_per_second", title="Samples/s", numeric=True),
         ),
         rows=tuple(rows),
-        notes=tuple(
-            f"{o.run}, seed {o.seed}, {o.status}: {o.error}"
-            for s in ("failed", "damaged")
-            for o in grid.select(task, status=s)
+        notes=(
+            *pools(grid, [(task, metric) for metric in metrics]),
+            *(
+                f"{o.run}, seed {o.seed}, {o.status}: {o.error}"
+                for s in ("failed", "damaged")
+                for o in grid.select(task, status=s)
+            ),
         ),
     )
 
@@ -256,12 +284,6 @@ def cells_table(grid: Grid) -> Table:
     )
 
 
-def _values(grid: Grid, task: str, run: str, metric: str) -> dict[str, float]:
-    """What each cell that is done measured, by its key."""
-    records = {outcome.key: outcome.record(metric) for outcome in grid.select(task, run, "done")}
-    return {key: float(record["value"]) for key, record in records.items() if record is not None}
-
-
 def _absent(grid: Grid, stage: str, run: str) -> Entry:
     """The word for cells of which none has a number; one that is done should have it."""
     for text, statuses in (("failed", ("failed",)), ("damaged", ("damaged", "done"))):
@@ -269,6 +291,10 @@ def _absent(grid: Grid, stage: str, run: str) -> Entry:
         if keys:
             return Entry(text=text, tone="failed", evidence=keys)
     return Entry(text="not run", tone="missing", evidence=tuple(outcome.key for outcome in grid.select(stage, run)))
+
+
+def _span(interval: tuple[float, float] | None, digits: int) -> str:
+    return "" if interval is None else f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
 def _count(number: int, noun: str) -> str:

@@ -8,7 +8,8 @@ from pipeline.config import Task, protocol_head
 from pipeline.report.ablations import find_ablations
 from pipeline.report.figures import ablation_figures
 from pipeline.report.grid import read_grid
-from pipeline.report.results import improvement, leaderboard, task_table
+from pipeline.report.ranking import improvement_interval, rank_intervals
+from pipeline.report.results import INTERVALS, improvement, leaderboard, task_table
 from pipeline.report.table import to_csv
 
 from .made import SETS, make_run, make_study, publish, with_runs, written
@@ -77,6 +78,35 @@ def test_pretraining_has_its_price_or_a_word_for_why_not(study, root):
     assert rows_of(leaderboard(read_grid(other), other.tracks["images"]))["mae"]["pretrain_hours"].text == "not run"
 
 
+def test_each_number_says_whose_spread_its_interval_has(study):
+    publish(study, "knn", "random", 1, records=[record("top1", 60.0)])
+    table = task_table(read_grid(study), "knn")
+    notes = {run: row["top1"].note for run, row in rows_of(table).items()}
+    assert notes["random"].startswith("n = 2, own spread: ") and notes["mae"].startswith("n = 2: ")
+    assert INTERVALS in table.caption
+    assert table.notes == ("Pooled standard deviation between seeds: k-NN top-1 1.20 (4 runs, 4 degrees of freedom).",)
+
+
+PROBES = [("knn", "top1"), ("linear_probe", "top1")]
+
+
+def test_places_and_odds_are_as_sure_as_what_they_rest_on(study):
+    """Seeds lie 1.7 apart and means of mae and mae-r50 three, but for k-NN, where they are made to tie."""
+    for seed in (0, 1):
+        publish(study, "knn", "mae-r50", seed, records=[record("top1", 61.0 + 1.7 * seed)])
+    grid = read_grid(study)
+    spans = dict(zip(study.runs, rank_intervals(grid, PROBES, [True, True], list(study.runs)), strict=True))
+    assert spans["random"] == (5.0, 5.0) and spans["mae-r90"] == (4.0, 4.0)
+    assert spans["mae"] == (1.0, 1.5) and spans["mae-r50"] == (1.5, 2.0)
+    low, high = improvement_interval(grid, PROBES, [True, True], "mae", "mae-r50")
+    assert 0.35 < low < 0.75 < high < 1, "even on k-NN, better on the probe"
+    low, high = improvement_interval(grid, PROBES[:1], [True], "mae", "mae-r50")
+    assert low < 0.3 and high > 0.7
+    assert improvement_interval(grid, PROBES[1:], [False], "random", "mae")[0] > 0.999, "lower is better"
+    assert rank_intervals(grid, [*PROBES, ("finetune", "top1")], [True] * 3, list(study.runs)) == [None] * 5
+    assert improvement_interval(grid, [("finetune", "top1")], [True], "mae", "random") is None, "one seed of each"
+
+
 @pytest.fixture
 def separable(study):
     """The made-up study with i-MAE's task, whose numbers are no percentages, measured on two runs of three."""
@@ -104,13 +134,13 @@ def test_plain_numbers_have_no_percent_sign_and_enough_decimals(separable):
     table = leaderboard(grid, grid.study.tracks["images"])
     rows = rows_of(table)
     assert rows["mae"]["separability.r2_fainter"].text == "0.417 ± 0.064"
-    assert rows["mae"]["knn.top1"].text == "61.9 ± 10.8"
+    assert rows["mae"]["knn.top1"].text == "61.9 ± 2.2"
     assert rows["mae-r90"]["separability.r2_fainter"].text == "not run"
     assert "in %, R² fainter as a plain number" in table.caption
     own = task_table(grid, "separability")
     assert [column.title for column in own.columns[1:4]] == ["R² fainter", "R² stronger", "agreement k = 5, %"]
-    assert rows_of(own)["mae"]["r2_fainter"].note == "n = 2: 0.4124, 0.4224"
-    assert rows_of(own)["mae"]["agreement_k5"].text.startswith("61.23 ±")
+    assert rows_of(own)["mae"]["r2_fainter"].note == "n = 2, own spread: 0.4124, 0.4224"
+    assert rows_of(own)["mae"]["agreement_k5"].text == "61.23"
     assert "0.41737" in to_csv(table)
 
 
