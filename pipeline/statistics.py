@@ -123,6 +123,22 @@ def _squares(values: Sequence[float]) -> float:
     return math.fsum((value - mean) ** 2 for value in values)
 
 
+def difference_interval(ours: Estimate, theirs: Estimate) -> tuple[float, float] | None:
+    """The interval of the difference of two independent estimates, from theirs; None where one has none.
+
+    Squares of the distances to the limits add up: for Student's intervals of one pooled spread this is the t interval
+    of the difference, for Wilson's it is Newcombe's (method 10 of "Interval estimation for the difference between
+    independent proportions", Statistics in Medicine 17, 1998), in general MOVER (Zou and Donner, "Construction of
+    confidence limits about effect measures", Statistics in Medicine 27, 2008).
+    """
+    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
+        return None
+    difference = ours.mean - theirs.mean
+    below = math.hypot(ours.mean - ours.low, theirs.high - theirs.mean)
+    above = math.hypot(ours.high - ours.mean, theirs.mean - theirs.low)
+    return difference - below, difference + above
+
+
 def wilson(proportion: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion.
 

@@ -235,8 +235,22 @@ def test_a_protocol_may_stand_in_a_study_more_than_once(project):
 
 def test_a_track_holds_who_learned_from_a_kind_and_who_is_measured_on_it(project):
     (track,) = load().tracks.values()
-    assert (track.kind, track.title, track.tasks) == ("images", "Images", ("knn", "detect"))
+    assert (track.title, track.tasks) == ("images", ("knn", "detect"))
     assert track.runs == ("random", "mae", "mae-r50")
+
+
+def test_runs_that_no_chain_of_tasks_connects_are_in_tracks_of_their_own(project):
+    alone = {"task": "knn", "seeds": [1], "runs": ["mae-r50"], "data": "digits"}
+    write_study(project, changed(changed(STUDY, "tasks/knn-5", alone), "tasks/knn/runs", ["random", "mae"]))
+    study = load()
+    assert {name: (track.runs, track.tasks) for name, track in study.tracks.items()} == {
+        "images": (("random", "mae"), ("knn", "detect")),
+        "images, digits": (("mae-r50",), ("knn-5",)),
+    }
+    chain = replace(study.tasks["detect"], runs=("mae-r50", "mae"))
+    assert list(replace(study, tasks=dict(study.tasks) | {"detect": chain}).tracks) == ["images"]
+    unmeasured = replace(study, tasks={name: task for name, task in study.tasks.items() if name != "knn-5"})
+    assert unmeasured.tracks["images"].runs == ("random", "mae", "mae-r50")
 
 
 def test_a_kind_that_no_task_is_of_has_no_track(project):

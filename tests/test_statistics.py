@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.statistics import Estimate, Spread, mean_ranks, probability_of_improvement, spreads, t_interval, wilson
+from pipeline.statistics import (
+    Estimate,
+    Spread,
+    difference_interval,
+    mean_ranks,
+    probability_of_improvement,
+    spreads,
+    t_interval,
+    wilson,
+)
 
 
 @pytest.mark.parametrize("values", [[61.0, 62.7], [83.63, 83.66, 83.52, 83.46], [5.0, 5.0, 5.0, 5.1, 4.9]])
@@ -133,3 +142,26 @@ def test_an_improvement_over_nothing_is_refused(ours, theirs):
 def test_ranks_follow_direction_share_ties_and_skip_gaps():
     accuracy, loss = [70.0, 60.0, 60.0, None], [0.3, 0.1, 0.2, 0.4]
     assert mean_ranks([accuracy, loss], [True, False]) == [2.0, 1.75, 2.25, None]
+
+
+def estimated(mean, interval, num_seeds=1):
+    return Estimate(mean=mean, low=interval[0], high=interval[1], num_seeds=num_seeds, basis="cell")
+
+
+def test_the_difference_of_two_proportions_has_newcombes_interval():
+    """Newcombe 1998, table II, column (a): 56/70 against 48/80, method 10."""
+    ours, theirs = (estimated(count / of, wilson(count / of, of)) for count, of in ((56, 70), (48, 80)))
+    assert difference_interval(ours, theirs) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_the_difference_of_two_means_of_one_spread_has_students_interval():
+    ours, theirs = [3.0, 5.0, 4.0], [1.0, 2.0, 3.0]
+    shared, _ = spreads([ours, theirs, [7.0, 8.0, 9.5]])[:2]
+    intervals = [(np.mean(v) - shared.half_width(3), np.mean(v) + shared.half_width(3)) for v in (ours, theirs)]
+    found = difference_interval(estimated(4.0, intervals[0], 3), estimated(2.0, intervals[1], 3))
+    half = stats.t.ppf(0.975, shared.freedom) * shared.deviation * np.sqrt(2 / 3)
+    assert found == pytest.approx((2.0 - half, 2.0 + half))
+
+
+def test_a_difference_without_intervals_has_none():
+    assert difference_interval(estimated(4.0, (None, None)), estimated(2.0, (1.0, 3.0))) is None

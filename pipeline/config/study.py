@@ -87,15 +87,11 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """Runs that share a kind of sample, and so a leaderboard: those that learned from it or are measured on it."""
+    """Runs that can be ranked, and so share a leaderboard: of one kind of sample, with tasks in common."""
 
-    kind: str
+    title: str
     runs: tuple[str, ...]
     tasks: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        return self.kind.replace("_", " ").capitalize()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,18 +140,35 @@ class Study:
 
     @cached_property
     def tracks(self) -> Mapping[str, Track]:
-        """The leaderboards by the kind of sample that encoders are given, in the order of runs; of kinds with tasks."""
+        """The leaderboards by the kind of sample that encoders are given, in the order of runs; of kinds with tasks.
+
+        Tasks of a kind that no chain of runs connects are tracks of their own, named after the first one's data as
+        well: nothing tells how their runs compare.
+        """
         kinds = dict.fromkeys(run.data.kind for run in self.runs.values())
         kinds |= dict.fromkeys(task.track for task in self.tasks.values())
         measured = {task.track for task in self.tasks.values()}
-        kinds = {kind: None for kind in kinds if kind in measured or not measured}
         found = {}
-        for kind in kinds:
-            tasks = tuple(name for name, task in self.tasks.items() if task.track == kind)
-            named = {run for task in tasks for run in self.tasks[task].runs}
-            runs = tuple(name for name, run in self.runs.items() if run.data.kind == kind or name in named)
-            found[kind] = Track(kind=kind, runs=runs, tasks=tasks)
+        for kind in (kind for kind in kinds if kind in measured or not measured):
+            groups = self._connected([name for name, task in self.tasks.items() if task.track == kind])
+            placed = {run for group in groups for task in group for run in self.tasks[task].runs}
+            for i, group in enumerate(groups or [[]]):
+                named = {run for task in group for run in self.tasks[task].runs}
+                if i == 0:  # a run that nothing measures stands with those of its kind
+                    named |= {name for name, run in self.runs.items() if run.data.kind == kind and name not in placed}
+                words = kind.replace("_", " ") + (f", {self.tasks[group[0]].data.name}" if i else "")
+                runs = tuple(name for name in self.runs if name in named)
+                found[words] = Track(title=words, runs=runs, tasks=tuple(group))
         return MappingProxyType(found)
+
+    def _connected(self, tasks: list[str]) -> list[list[str]]:
+        """Tasks in groups, within each of which a chain of runs leads from any to any other."""
+        groups: list[list[str]] = []
+        for name in tasks:
+            joined = [g for g in groups if any(set(self.tasks[name].runs) & set(self.tasks[t].runs) for t in g)]
+            merged = [task for group in joined for task in group] + [name]
+            groups = [group for group in groups if group not in joined] + [sorted(merged, key=tasks.index)]
+        return sorted(groups, key=lambda group: tasks.index(group[0]))
 
     def title(self, stage: str) -> str:
         """A stage's full name."""

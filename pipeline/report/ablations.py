@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.report import words
 from pipeline.report.costs import SPEED, pretraining_speeds, sample_unit
 from pipeline.report.grid import Grid
-from pipeline.report.results import INTERVALS, headline_metrics, measured, pools
+from pipeline.report.results import INTERVALS, measured, pools
 from pipeline.report.table import Column, Entry, Table, word
 
 # Settings that are one choice: where a factor begins and where it ends.
@@ -74,7 +74,7 @@ def ablation_table(grid: Grid, ablation: Ablation) -> Table:
     """
     runs = {run for _, run in ablation.points}
     tasks = [name for name, task in grid.study.tasks.items() if runs & set(task.runs)]
-    pairs = [(task, metric) for task in tasks for metric in headline_metrics(grid, task)]
+    pairs = [(task, metric) for task in tasks for metric in grid.headline(task)]
     speeds = pretraining_speeds(grid, [run for _, run in ablation.points])
     timed = any(speeds)
     rows = []

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline import manifest as manifests
 from pipeline.config import Study
 from pipeline.graph import command
+from pipeline.report import words
 from pipeline.report.ablations import ablation_table, find_ablations
 from pipeline.report.comparison import COMPARISONS, SCALE, comparison_tables
 from pipeline.report.costs import cost_table
@@ -26,6 +28,7 @@ from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, records_table, task_table
 from pipeline.report.table import FORMATS, Column, Entry, Table, to_text
+from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
 MARKUP = 100_000  # bytes around the pictures: captions and links
@@ -62,6 +65,7 @@ def build(study: Study) -> Path:
         "is_paper_scale": study.scale == SCALE,
         "data": read_data(study),
         "counts": counts(grid.outcomes),
+        "verdict": verdict(grid),
         "problems": problems(grid),
         "facts": facts(grid),
         "tables": tables,
@@ -97,6 +101,7 @@ def headline(study: Study) -> str:
     total = counts(grid.outcomes)
     told = ", ".join(f"{count} {status}" for status, count in total.items() if count or status == "done")
     lines = [f"Study {study.name} ({study.scale} scale): {told} of {len(grid.outcomes)} cells", ""]
+    lines += [*(textwrap.fill(f"{words.sentence(title)}: {told}", 100) for title, told in verdict(grid)[:-1]), ""]
     boards = leaderboards(grid)
     for board in boards:
         lines += [board.title, ""] if len(boards) > 1 else []

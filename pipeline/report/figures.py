@@ -24,7 +24,6 @@ from pipeline.report.ablations import Ablation, is_number, speed_unit
 from pipeline.report.costs import SPEED, pretraining_speeds
 from pipeline.report.curves import Panel
 from pipeline.report.grid import Grid
-from pipeline.report.results import digits, headline_metrics, unit
 from pipeline.statistics import Estimate
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
@@ -84,10 +83,10 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
     """
     panels = []  # stage, metric, label, unit, decimals, estimates
     for task in grid.study.tasks:
-        for metric in headline_metrics(grid, task):
+        for metric in grid.headline(task):
             label = f"{grid.study.short(task)} {grid.study.metric(task, metric)}"
             estimates = [grid.estimate(task, run, metric) for _, run in ablation.points]
-            panels.append((task, metric, label, unit(grid, task, metric), digits(grid, task, metric), estimates))
+            panels.append((task, metric, label, grid.unit(task, metric), grid.digits(task, metric), estimates))
     speeds = pretraining_speeds(grid, [run for _, run in ablation.points])
     panels.append(("pretrain", SPEED, "Speed of pretraining", speed_unit(grid, ablation), 0, speeds))
     figures = {}

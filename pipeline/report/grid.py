@@ -7,9 +7,11 @@ cell without one is still there, as a gap that says so.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +81,16 @@ class Grid:
     outcomes: tuple[Outcome, ...]
 
     def select(self, stage: str | None = None, run: str | None = None, status: str | None = None) -> list[Outcome]:
-        wanted = {"stage": stage, "run": run, "status": status}
-        return [
-            outcome
-            for outcome in self.outcomes
-            if all(value is None or getattr(outcome, name) == value for name, value in wanted.items())
-        ]
+        return [outcome for outcome in self._of[stage, run] if status in (None, outcome.status)]
+
+    @cached_property
+    def _of(self) -> Mapping[tuple[str | None, str | None], list[Outcome]]:
+        """Outcomes by stage and run, None standing for any: thousands of cells are asked for thousands of times."""
+        found: dict[tuple[str | None, str | None], list[Outcome]] = defaultdict(list)
+        for one in self.outcomes:
+            for key in product((one.stage, None), (one.run, None)):
+                found[key].append(one)
+        return found
 
     def settings(self, stage: str, run: str) -> dict[str, Any]:
         """What a run was measured with; where nothing was measured, what the study asks for."""
@@ -115,6 +121,22 @@ class Grid:
             for record in outcome.manifest["records"]:
                 found.setdefault(record["metric"], record)
         return list(found.values())
+
+    def headline(self, task: str) -> list[str]:
+        """The metrics that stand for a task in the leaderboard."""
+        return list(self.study.tasks[task].head.headline)
+
+    def higher_is_better(self, stage: str, metric: str) -> bool:
+        """The direction that the records state; better is higher where nothing was measured."""
+        return next((bool(r["higher_is_better"]) for r in self.metrics(stage) if r["metric"] == metric), True)
+
+    def unit(self, stage: str, metric: str) -> str:
+        """The unit that the records state, such as `%`; empty for a plain number and where nothing was measured."""
+        return next((str(r.get("unit") or "") for r in self.metrics(stage) if r["metric"] == metric), "")
+
+    def digits(self, stage: str, metric: str, fine: bool = False) -> int:
+        """Decimals of a metric: one for percentages and three for plain numbers, one more where each seed is told."""
+        return (1 if self.unit(stage, metric) == "%" else 3) + fine
 
     def values(self, stage: str, run: str, metric: str) -> dict[str, float]:
         """What each cell that is done measured, by its key."""

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report.figures import PALETTE
+from pipeline.report.words import sentence
 
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 
@@ -38,6 +39,7 @@ def _environment() -> Environment:
         "anchor": lambda key: "cell-" + re.sub(r"[^A-Za-z0-9-]+", "-", key),
         "bytes": lambda count: f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB",
         "pretty": _pretty,
+        "sentence": sentence,
     }
     environment.globals["read"] = lambda name: Markup((TEMPLATES / name).read_text())
     return environment

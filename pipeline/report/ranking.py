@@ -1,4 +1,4 @@
-"""How sure a place is: intervals of mean ranks and of the odds that one run beats another, from drawn true means.
+"""Places and how sure they are: mean ranks, and intervals of them and of the odds that one run beats another.
 
 After Goldstein and Spiegelhalter, "League Tables and Their Limitations", Journal of the Royal Statistical Society A
 159, 1996: what was measured is drawn again many times within its uncertainty, and the middle 95 % of the places that
@@ -7,16 +7,52 @@ come out are the interval. Columns are drawn independently of one another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from pipeline.config import Track
 from pipeline.report.grid import Grid
+from pipeline.statistics import mean_ranks
 
 DRAWS = 4000
 Draws = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where the runs of a track stand: mean ranks and their intervals over the ranking tasks, the best run first."""
+
+    tasks: tuple[str, ...]  # that all runs have; all of the track's where there is none
+    order: tuple[str, ...]
+    places: Mapping[str, float | None]
+    spans: Mapping[str, tuple[float, float] | None]
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The runs that have a mean rank."""
+        return tuple(run for run in self.order if self.places[run] is not None)
+
+
+def standing(grid: Grid, track: Track) -> Standing:
+    """Rank the runs of a track by all headline metrics of the tasks that they have in common."""
+    runs = track.runs
+    shared = [task for task in track.tasks if set(grid.study.tasks[task].runs) == set(runs)]
+    tasks = tuple(shared or track.tasks)
+    pairs = [(task, metric) for task in tasks for metric in grid.headline(task)]
+    higher = [grid.higher_is_better(task, metric) for task, metric in pairs]
+    found = [[grid.estimate(task, run, metric) for run in runs] for task, metric in pairs]
+    columns = [[None if one is None else one.mean for one in column] for column in found]
+    places = dict(zip(runs, mean_ranks(columns, higher) or [None] * len(runs), strict=True))
+    return Standing(
+        tasks=tasks,
+        order=tuple(sorted(runs, key=lambda run: (places[run] is None, places[run] or 0.0))),
+        places=places,
+        spans=dict(zip(runs, rank_intervals(grid, pairs, higher, runs), strict=True)),
+    )
 
 
 def rank_intervals(

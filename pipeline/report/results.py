@@ -10,9 +10,10 @@ from pipeline.config import Track
 from pipeline.report import words
 from pipeline.report.costs import device_hours, duration, sample_unit, samples_per_second
 from pipeline.report.grid import Grid, Outcome
-from pipeline.report.ranking import improvement_interval, rank_intervals
-from pipeline.report.table import Column, Entry, Table, number, select_best, word
-from pipeline.statistics import Estimate, mean_ranks, probability_of_improvement
+from pipeline.report.ranking import improvement_interval, standing
+from pipeline.report.table import Column, Entry, Table, number, select_best, slug, word
+from pipeline.report.untrained import not_ahead
+from pipeline.statistics import probability_of_improvement
 
 INTERVALS = (
     "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), with the spread of all runs of the task pooled "
@@ -23,26 +24,6 @@ INTERVALS = (
 LOWER = " (lower is better)"
 ABSENT = "not in the study"
 INAPPLICABLE = "does not apply"
-
-
-def headline_metrics(grid: Grid, task: str) -> list[str]:
-    """The metrics that stand for a task in the leaderboard."""
-    return list(grid.study.tasks[task].head.headline)
-
-
-def higher_is_better(grid: Grid, stage: str, metric: str) -> bool:
-    """The direction that the records state; better is higher where nothing was measured."""
-    return next((bool(r["higher_is_better"]) for r in grid.metrics(stage) if r["metric"] == metric), True)
-
-
-def unit(grid: Grid, stage: str, metric: str) -> str:
-    """The unit that the records state, such as `%`; empty for a plain number and where nothing was measured."""
-    return next((str(r.get("unit") or "") for r in grid.metrics(stage) if r["metric"] == metric), "")
-
-
-def digits(grid: Grid, stage: str, metric: str, fine: bool = False) -> int:
-    """Decimals of a metric: one for percentages and three for plain numbers, one more where each seed is told."""
-    return (1 if unit(grid, stage, metric) == "%" else 3) + fine
 
 
 def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) -> Entry:
@@ -59,7 +40,7 @@ def measured(grid: Grid, stage: str, run: str, metric: str, fine: bool = False) 
     note = f"n = {found.num_seeds}" + (f" of {len(outcomes)}" if len(done) < len(outcomes) else "")
     if found.num_seeds > 1:
         note += {"seeds": ", own spread", "none": ", all equal"}.get(found.basis, "")
-    return Entry(text=found.text(digits(grid, stage, metric, fine)), value=found, note=note, evidence=keys)
+    return Entry(text=found.text(grid.digits(stage, metric, fine)), value=found, note=note, evidence=keys)
 
 
 def pools(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -69,7 +50,7 @@ def pools(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[str]:
         found = [grid.spread(task, metric, run) for run in grid.study.tasks[task].runs]
         shared = next((spread for spread in found if spread is not None and spread.num_runs > 1), None)
         if shared is not None:
-            deviation = f"{shared.deviation:.{digits(grid, task, metric, fine=True)}f}"
+            deviation = f"{shared.deviation:.{grid.digits(task, metric, fine=True)}f}"
             told.append(f"{grid.study.short(task)} {grid.study.metric(task, metric)} {deviation} "
                         f"({shared.num_runs} runs, {shared.freedom} degrees of freedom)")  # fmt: skip
     return [f"Pooled standard deviation between seeds: {'; '.join(told)}."] if told else []
@@ -83,51 +64,44 @@ def leaderboards(grid: Grid) -> list[Table]:
 def leaderboard(grid: Grid, track: Track) -> Table:
     """Runs × headline metrics in the order of their mean ranks, with the odds against the next and what each cost.
 
-    The best of each column is marked. Ranks are over the tasks that all runs of the track have in common.
+    The best of each column is marked. Ranks are over the tasks that all runs of the track have in common; small print
+    names the tasks on which pretraining is not ahead of none.
     """
-    study, runs = grid.study, track.runs
-    pairs = [(task, metric) for task in track.tasks for metric in headline_metrics(grid, task)]
-    shared = [task for task in track.tasks if set(study.tasks[task].runs) == set(runs)]
-    columns, entries, ranked, ranking, directions, plain = [], [], [], [], [], []
+    study, stand = grid.study, standing(grid, track)
+    pairs = [(task, metric) for task in track.tasks for metric in grid.headline(task)]
+    columns, entries, plain = [], [], []
     for task, metric in pairs:
-        higher = higher_is_better(grid, task, metric)
-        column = [measured(grid, task, run, metric) for run in runs]
+        higher = grid.higher_is_better(task, metric)
+        column = [measured(grid, task, run, metric) for run in stand.order]
         entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
         title = f"{study.short(task)} {study.metric(task, metric)}{'' if higher else LOWER}"
         columns.append(Column(key=f"{task}.{metric}", title=title, numeric=True))
-        if unit(grid, task, metric) != "%" and grid.metrics(task):
+        if grid.unit(task, metric) != "%" and grid.metrics(task):
             plain.append(study.metric(task, metric))
-        if task in shared or not shared:
-            ranked.append([e.value.mean if isinstance(e.value, Estimate) else None for e in column])
-            ranking.append((task, metric))
-            directions.append(higher)
-    ranks = mean_ranks(ranked, directions) or [None] * len(runs)
-    places = dict(zip(runs, ranks, strict=True))
-    spans = dict(zip(runs, rank_intervals(grid, ranking, directions, runs), strict=True))
-    order = sorted(runs, key=lambda run: (places[run] is None, places[run] or 0.0))
     # Who has no rank has no place in the ranking.
-    following = {run: after for run, after in itertools.pairwise(order) if places[after] is not None}
-    index = {run: i for i, run in enumerate(runs)}
+    following = dict(itertools.pairwise(stand.ranked))
+    behind = not_ahead(grid, track)
     rows = []
-    for run in order:
+    for i, run in enumerate(stand.order):
         after, done = following.get(run), grid.select("pretrain", run, "done")
         hours, rate = device_hours(done), samples_per_second(done)
         speed = "" if rate is None else f"{rate:,.0f} {sample_unit(done)}/s"
         rows.append(
             (
-                word(run),
+                word(run, note=f"not ahead of untrained: {', '.join(behind[run])}" if run in behind else ""),
                 Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
-                number(places[run], "{:.1f}", note=_span(spans[run], 1)),
+                number(stand.places[run], "{:.1f}", note=_span(stand.spans[run], 1)),
                 improvement(grid, run, after, track.tasks) if after else word(None),
-                *(column[index[run]] for column in entries),
+                *(column[i] for column in entries),
                 Entry(text=duration(hours), value=hours, note=speed) if done else _absent(grid, "pretrain", run),
             )
         )
     scale = f"in %, {', '.join(plain)} as a plain number" if plain else "in %"
-    over = f"the tasks that all runs have ({', '.join(map(study.short, shared))})" if shared else "all columns"
+    shared = set(study.tasks[stand.tasks[0]].runs) == set(track.runs) if stand.tasks else False
+    over = f"the tasks that all runs have ({', '.join(map(study.short, stand.tasks))})" if shared else "all columns"
     return Table(
-        name=f"leaderboard-{track.kind.replace('_', '-')}",
-        title=f"Leaderboard: {track.title.lower()}" if len(study.tracks) > 1 else "Leaderboard",
+        name=f"leaderboard-{slug(track.title)}",
+        title=f"Leaderboard: {track.title}" if len(study.tracks) > 1 else "Leaderboard",
         caption=f"Every run under the same protocols, {scale}; the best of a column is bold. {INTERVALS}",
         columns=(
             Column(key="run", title="Run"),
@@ -157,13 +131,13 @@ def improvement(grid: Grid, run: str, other: str, tasks: Sequence[str]) -> Entry
     """The probability of improvement of one run over another, with the tasks and pairs of seeds behind it."""
     ours, theirs, pairs, directions, keys = [], [], [], [], []
     for task in tasks:
-        metric = headline_metrics(grid, task)[0]
+        metric = grid.headline(task)[0]
         found = [grid.values(task, name, metric) for name in (run, other)]
         if all(found):
             pairs.append((task, metric))
             ours.append(list(found[0].values()))
             theirs.append(list(found[1].values()))
-            directions.append(higher_is_better(grid, task, metric))
+            directions.append(grid.higher_is_better(task, metric))
             keys += [key for values in found for key in values]
     if not ours:
         return Entry(text="no task in common", tone="missing")
@@ -178,14 +152,14 @@ def improvement(grid: Grid, run: str, other: str, tasks: Sequence[str]) -> Entry
 
 def task_table(grid: Grid, task: str) -> Table:
     """One task: every metric of every run with each seed's value, the estimate, and what it cost."""
-    metrics = [record["metric"] for record in grid.metrics(task)] or headline_metrics(grid, task)
+    metrics = [record["metric"] for record in grid.metrics(task)] or grid.headline(task)
     runs = grid.study.tasks[task].runs
     columns, entries = [], []
     for metric in metrics:
-        higher = higher_is_better(grid, task, metric)
+        higher = grid.higher_is_better(task, metric)
         column = [_with_seeds(grid, task, run, metric) for run in runs]
         entries.append([replace(e, best=best) for e, best in zip(column, select_best(column, higher), strict=True)])
-        scale = unit(grid, task, metric)
+        scale = grid.unit(task, metric)
         title = grid.study.metric(task, metric) + (f", {scale}" if scale else "") + ("" if higher else LOWER)
         columns.append(Column(key=metric, title=title, numeric=True))
     rows = []
@@ -294,7 +268,8 @@ def _absent(grid: Grid, stage: str, run: str) -> Entry:
 
 
 def _span(interval: tuple[float, float] | None, digits: int) -> str:
-    return "" if interval is None else f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+    # No break inside: in a narrow column the interval has a line of its own.
+    return "" if interval is None else f"[{interval[0]:.{digits}f},\u00a0{interval[1]:.{digits}f}]"
 
 
 def _count(number: int, noun: str) -> str:
@@ -310,7 +285,7 @@ def _with_seeds(grid: Grid, task: str, run: str, metric: str) -> Entry:
     told = []
     for outcome in outcomes:
         record = outcome.record(metric)
-        places = digits(grid, task, metric, fine=True)
+        places = grid.digits(task, metric, fine=True)
         status = "damaged" if outcome.status == "done" else outcome.status
         told.append(f"seed {outcome.seed} {status}" if record is None else f"{float(record['value']):.{places}f}")
     return replace(entry, note=f"{entry.note}: {', '.join(told)}")

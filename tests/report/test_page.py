@@ -147,8 +147,10 @@ def test_paper_is_white_and_wide_enough_even_in_the_dark(page):
     assert page.evaluate("document.querySelector('#leaderboard table').getBoundingClientRect().right") <= 718
 
 
-def test_a_small_laptop_shows_all_columns_of_the_leaderboard(page):
-    page.set_viewport_size({"width": 1280, "height": 800})
+@pytest.mark.parametrize("width", [1280, 1400, 1500, 1920])  # contents above, and from 93 rem on beside
+def test_a_screen_shows_all_columns_of_the_leaderboard(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     hidden = "[...document.querySelectorAll('#leaderboard .scroll')].map(e => e.scrollWidth - e.clientWidth)"
     assert max(page.evaluate(hidden)) <= 0
 
