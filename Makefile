@@ -6,7 +6,7 @@ CORES ?= 2
 STUDY ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench report lock clean
+.PHONY: help setup demo test check format bench report verify lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: setup ## throughput against a plain reference, and each method's step aga
 
 report: setup ## rebuild a study's report from its records: make report STUDY=demo
 	python -m stages.report --study config/$(STUDY).yaml
+
+verify: setup ## run cells again and compare: make verify CELL=knn/mae-0; without CELL, five drawn at random
+	@python -m stages.verify --study config/$(STUDY).yaml $(CELL)
 
 lock: setup ## resolve pyproject.toml into envs/requirements.lock: make lock ARGS=--upgrade renews all of it
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev --no-header $(ARGS) \
