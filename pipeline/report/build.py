@@ -20,7 +20,8 @@ from pipeline.report.ablations import ablation_table, find_ablations
 from pipeline.report.comparison import COMPARISONS, SCALE, comparison_tables
 from pipeline.report.costs import cost_table
 from pipeline.report.curves import loss_panels
-from pipeline.report.figures import ablation_figures, loss_figure
+from pipeline.report.effort import efforts
+from pipeline.report.figures import ablation_figures, effort_figure, loss_figure
 from pipeline.report.grid import Grid, read_data, read_grid, unique
 from pipeline.report.page import render
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
@@ -44,6 +45,7 @@ def build(study: Study) -> Path:
     grid, runs = read_grid(study), list(study.runs)
     quotes = find_quotes(unique(run.method for run in study.runs.values()))
     losses = [(panel.name, panel.caption, loss_figure(panel, runs)) for panel in loss_panels(grid)]
+    effort = [(panel.name, panel.caption, effort_figure(panel, runs)) for panel in efforts(grid)]
     ablations = [
         (
             ablation_table(grid, ablation),
@@ -72,6 +74,7 @@ def build(study: Study) -> Path:
         "protocols": {task: protocol(grid, task) for task in study.tasks},
         "ablations": ablations,
         "losses": losses,
+        "efforts": effort,
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
     }
@@ -87,7 +90,7 @@ def build(study: Study) -> Path:
     for table in exported:
         for suffix, write in FORMATS.items():
             _write(folder / "tables" / f"{table.name}.{suffix}", write(table))
-    for name, _, svg in [*losses, *(panel for _, panels in ablations for panel in panels)]:
+    for name, _, svg in [*losses, *effort, *(panel for _, panels in ablations for panel in panels)]:
         _write(folder / "figures" / f"{name}.svg", svg)
     _write(folder / "summary.txt", headline(study) + "\n")
     _write(folder / "index.html", page)

@@ -23,6 +23,7 @@ from pipeline.report import words
 from pipeline.report.ablations import Ablation, is_number, speed_unit
 from pipeline.report.costs import SPEED, pretraining_speeds
 from pipeline.report.curves import Panel
+from pipeline.report.effort import Effort
 from pipeline.report.grid import Grid
 from pipeline.statistics import Estimate
 
@@ -103,6 +104,36 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
             panel = draw(points, ablation.axis, f"{label}, {scale}" if scale else label, decimals)
             figures[name] = (caption, _svg(panel, name, caption))
     return figures
+
+
+def effort_figure(effort: Effort, runs: Sequence[str]) -> str:
+    """An SVG of results over cost, each run in its colour with its name, the front as a line, no training as levels."""
+    hours = max(cost for cost, _ in effort.points.values())
+    scale, unit = (
+        (1, "device hours") if hours >= 2 else (60, "device minutes") if hours >= 1 / 30 else (3600, "seconds")
+    )
+
+    def draw(axes: Axes) -> None:
+        front = [effort.points[run] for run in effort.front]
+        axes.plot([scale * cost for cost, _ in front], [e.mean for _, e in front], color=_INK, linewidth=0.7, alpha=0.5)
+        for run, (cost, estimate) in effort.points.items():
+            color, _ = style(run, runs)
+            if estimate.low is not None and estimate.high is not None:
+                whiskers = _WHISKERS | {"color": color}
+                axes.errorbar(
+                    [scale * cost], [estimate.mean], yerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **whiskers
+                )
+            axes.plot([scale * cost], [estimate.mean], "o", color=color, ms=4.5)
+            axes.annotate(run, (scale * cost, estimate.mean), (4, 2), textcoords="offset points", fontsize=6)
+        for run, estimate in effort.levels.items():
+            axes.axhline(estimate.mean, color=style(run, runs)[0], linestyle=DASHES[1], linewidth=1, label=run)
+        if effort.levels:
+            axes.legend()
+        axes.set_xlim(0, 1.25 * scale * hours)
+        axes.set_xlabel(f"pretraining, {unit}")
+        axes.set_ylabel(f"{effort.label}, {effort.unit}" if effort.unit else effort.label)
+
+    return _svg(draw, effort.name, effort.caption)
 
 
 def style(run: str, runs: Sequence[str]) -> tuple[str, Any]:

@@ -44,7 +44,20 @@ function openEvidence(ids) {
   dialog.scrollTop = 0;
 }
 
+// A page from disk may have no clipboard; what is to be copied is then selected, for the reader's own keys.
+async function copy(button) {
+  const text = button.previousElementSibling;
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(text);
+    button.textContent = "Selected";
+  }
+}
+
 document.addEventListener("click", (event) => {
+  if (event.target.className === "copy") return copy(event.target);
   const button = event.target.closest("thead button");
   if (button) return sortBy(button.closest("th"));
   const link = event.target.closest("a[data-cells]");

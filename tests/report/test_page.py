@@ -127,6 +127,19 @@ def test_a_number_opens_the_manifests_behind_it(page, built):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_a_command_is_copied_or_at_least_selected(page):
+    page.click("#table-leaderboard-images tbody tr:first-child td:nth-child(5) a")
+    for index, wanted in enumerate(("--task knn --run mae --seed 0", "make verify STUDY=made CELL=knn/mae-0")):
+        button = page.locator("dialog[open] details >> nth=0").locator("button.copy").nth(index)
+        button.click()
+        page.wait_for_function("b => b.textContent !== 'Copy'", arg=button.element_handle())
+        if button.inner_text() == "Selected":
+            assert wanted in page.evaluate("getSelection().toString()")
+        else:
+            page.context.grant_permissions(["clipboard-read"])
+            assert wanted in page.evaluate("navigator.clipboard.readText()")
+
+
 def test_a_failed_cell_opens_its_error(page):
     page.click("#table-leaderboard-images td.failed a >> nth=0")
     assert NASTY in page.locator("dialog[open]").inner_text()
