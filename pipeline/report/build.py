@@ -28,6 +28,7 @@ from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
 from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, records_table, task_table
+from pipeline.report.studies import list_studies
 from pipeline.report.table import FORMATS, Column, Entry, Table, to_text
 from pipeline.report.verdict import verdict
 
@@ -78,9 +79,9 @@ def build(study: Study) -> Path:
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
     }
-    rest = len(render(pictures=[], **content).encode())
+    rest = len(render("index.html.j2", pictures=[], **content).encode())
     budget = min(BUDGET, LIMIT - rest - MARKUP)
-    page = render(pictures=group_pictures(study, find_pictures(grid, budget)), **content)
+    page = render("index.html.j2", pictures=group_pictures(study, find_pictures(grid, budget)), **content)
 
     for part in ("tables", "figures"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -95,6 +96,7 @@ def build(study: Study) -> Path:
     _write(folder / "summary.txt", headline(study) + "\n")
     _write(folder / "index.html", page)
     _write(folder / "manifest.json", _manifest(grid, folder))
+    list_studies()
     return folder / "index.html"
 
 
@@ -158,6 +160,7 @@ def _manifest(grid: Grid, folder: Path) -> str:
         "format": manifests.FORMAT,
         "stage": "report",
         "study": study.name,
+        "scale": study.scale,
         "command": command("report", study),
         "inputs": inputs,
         "cells": counts(grid.outcomes),

@@ -16,13 +16,14 @@ from pipeline.report.words import sentence
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 
 
-def render(**content: Any) -> str:
-    """The page as one string of HTML that asks the network for nothing.
+def render(template: str, **content: Any) -> str:
+    """A page as one string of HTML that asks the network for nothing.
 
     Args:
-        content: what `index.html.j2` names; a name it lacks is an error.
+        template: its name in `reports/templates/`.
+        content: what the template names; a name it lacks is an error.
     """
-    return _environment().get_template("index.html.j2").render(**content)
+    return _environment().get_template(template).render(**content)
 
 
 def _environment() -> Environment:
