@@ -76,7 +76,7 @@ DIGITS = {
 SCENES = {
     "train_images": 8, "val_images": 4, "image_size": 96, "digits": [0, 1], "photos": ["brick", "grass"],
     "num_grounds": 1, "num_digits": [2, 4], "digit_size": [24, 40], "rotation": 10, "shear": 0.1, "contrast": 0.45,
-    "crowd_share": 0.1, "val_share": 0.3, "seed": 0,
+    "colour": 1.0, "crowd_share": 0.1, "val_share": 0.3, "seed": 0,
 }  # fmt: skip
 STUDY: dict[str, Any] = {
     "scale": "demo",

@@ -40,6 +40,7 @@ class Options:
     digit_size: smallest and largest side of a scan's square, in pixels.
     rotation, shear: largest turn in degrees, largest slant.
     contrast: least difference in brightness of ink and the ground below it, of 1.
+    colour: share of photograph and coloured ink in what else is white ink on a black ground, as in `digits`.
     crowd_share: of scenes with a heap of small digits, annotated as one crowd.
     val_share: of the scans and of each photograph, kept for validation.
     seed: of all of it.
@@ -56,6 +57,7 @@ class Options:
     rotation: Amount
     shear: Amount
     contrast: Fraction
+    colour: Fraction
     crowd_share: Fraction
     val_share: Share
     seed: Seed
@@ -169,7 +171,7 @@ def _lay_ground(options: Options, photos: list[Array], rng: np.random.Generator)
         crop = photos[photo][top : top + size, left : left + size] * np.float32(1 / 255)
         angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-size / 6, size / 6)
         here = np.cos(angle) * y + np.sin(angle) * x > (offset if place else -np.inf)
-        canvas = np.where(here[..., None], crop, canvas)
+        canvas = np.where(here[..., None], np.float32(options.colour) * crop, canvas)
         grounds[here] = photo
     return Scene(canvas, grounds, np.zeros((size, size), bool))
 
@@ -209,7 +211,8 @@ def _scan(options: Options, scans: Scans, digit: int, size: int, rng: np.random.
 
 def _colour(options: Options, ground: Array, rng: np.random.Generator) -> Array:
     """An ink that stands out from the mean of the ground; on a middling ground the one that does so most."""
-    colours = rng.uniform(0, 1, (64, 3)).astype(np.float32)
+    share = np.float32(options.colour)
+    colours = share * rng.uniform(0, 1, (64, 3)).astype(np.float32) + (1 - share)
     gaps = np.abs(brightness(colours) - brightness(ground.mean((0, 1))))
     enough = np.flatnonzero(gaps >= options.contrast)
     return colours[enough[0] if len(enough) else gaps.argmax()]

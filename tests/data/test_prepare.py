@@ -22,7 +22,7 @@ DIGITS = {
 SCENES = {
     "train_images": 6, "val_images": 3, "image_size": 64, "digits": [0, 8, 3], "photos": ["brick", "grass"],
     "num_grounds": 2, "num_digits": [2, 3], "digit_size": [16, 24], "rotation": 10, "shear": 0.1, "contrast": 0.4,
-    "crowd_share": 0.5, "val_share": 0.3, "seed": 0,
+    "colour": 1.0, "crowd_share": 0.5, "val_share": 0.3, "seed": 0,
 }  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from pipeline.data.scenes import PHOTOS, Options, box_of, compose, load_photos
 
 OPTIONS = Options(
     train_images=12, val_images=4, image_size=64, digits=(0, 3, 8), photos=("brick", "coffee", "grass"), num_grounds=2,
-    num_digits=(2, 3), digit_size=(16, 24), rotation=10.0, shear=0.1, contrast=0.4, crowd_share=0.5, val_share=0.3,
-    seed=0,
+    num_digits=(2, 3), digit_size=(16, 24), rotation=10.0, shear=0.1, contrast=0.4, colour=1.0, crowd_share=0.5,
+    val_share=0.3, seed=0,
 )  # fmt: skip
 
 
@@ -97,3 +97,9 @@ def test_crowds_come_as_often_as_asked():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ConfigError, match=message):
         list(compose(dataclasses.replace(OPTIONS, **changes), "val"))
+
+
+def test_a_small_share_of_colour_is_nearly_white_ink_on_black():
+    dim = list(compose(dataclasses.replace(OPTIONS, colour=0.1), "train"))
+    assert all(np.median(scene.image[~scene.edges]) <= 26 for scene in dim)
+    assert all(scene.image[thing.mask].mean() > 120 for scene in dim for thing in scene.things if not thing.crowd)
