@@ -1,8 +1,8 @@
 """How sure a number is: intervals over seeds and within one cell, and how sure it is that one method beats another.
 
 Student (1908) for the mean of n seeds, with the spread of several runs pooled where it may be; Wilson (1927) for a
-proportion counted on one test set. The two answer different questions (would another training agree? would another
-test set?), so an estimate carries its basis.
+proportion counted on one test set, the bootstrap over its items for other measures. The two kinds answer different
+questions (would another training agree? would another test set?), so an estimate carries its basis.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betainc, ndtri, stdtrit
 
 LEVEL = 0.05  # of the test of equal spread, over all runs of a column together
@@ -137,6 +139,27 @@ def difference_interval(ours: Estimate, theirs: Estimate) -> tuple[float, float]
     below = math.hypot(ours.mean - ours.low, theirs.high - theirs.mean)
     above = math.hypot(ours.high - ours.mean, theirs.mean - theirs.low)
     return difference - below, difference + above
+
+
+def resamples(count: int, draws: int) -> NDArray[np.int64]:
+    """Bootstrap samples of `count` test items, always the same: (draws, count), how often each holds each item."""
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=draws)
+
+
+def percentile_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """The bootstrap's percentile interval (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+
+    Args:
+        values: of a measure in each bootstrap sample, nan where a sample does not define it.
+
+    Raises:
+        ValueError: where no sample defines it.
+    """
+    known = values[~np.isnan(values)]
+    if not known.size:
+        raise ValueError("no bootstrap sample defines the measure; expected one at least")
+    low, high = np.quantile(known, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return float(low), float(high)
 
 
 def wilson(proportion: float, count: int, confidence: float = 0.95) -> tuple[float, float]:

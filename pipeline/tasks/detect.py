@@ -9,8 +9,6 @@ is to bfloat16, not float16. MAE's own table used the longer-known recipe of arX
 for each entry; ViTDet's is the one that can be repeated.
 """
 
-import contextlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +37,6 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from timm.layers import LayerNorm2d
 from torch import nn
 
@@ -53,13 +49,13 @@ from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.dense.backbone import ViTOptions
 from pipeline.tasks.dense.pictures import draw_objects, gallery
+from pipeline.tasks.dense.precision import IOU_TYPES, average_precision
 from pipeline.tasks.dense.pyramid import Pyramid, PyramidOptions, pyramid
 from pipeline.tasks.dense.sets import DetectionSet, Scene
 from pipeline.tasks.dense.transforms import LargeScaleJitter
 
 NORM = {"type": LayerNorm2d, "eps": 1e-6}  # in all heads but the RPN's, as in ViTDet
 DRAWN = 0.3  # score from which a detection is drawn
-IOU_TYPES = {"box": "bbox", "mask": "segm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,41 +291,6 @@ def detect(model: MaskRCNN, data: DetectionSet, batch_size: int) -> list[dict[st
     return results
 
 
-def average_precision(content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """COCO's AP in percent.
-
-    Args:
-        content: annotations in COCO's format; what lies on a crowd counts for nothing.
-        results: detections in COCO's result format.
-
-    Returns:
-        box_ap, box_ap50, mask_ap, mask_ap50, and per_class: {name: {box_ap, mask_ap}}; None for a class
-        without objects.
-    """
-    names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
-    found: dict[str, Any] = {"per_class": {name: {} for name in names}}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-        truth = COCO()
-        # pycocotools takes an id of 0 for "no match", and one that repeats for one object: each gets its own.
-        objects = [{**entry, "id": number} for number, entry in enumerate(content["annotations"], 1)]
-        truth.dataset = {"info": {}, **content, "annotations": objects}
-        truth.createIndex()
-        for kind, iou_type in IOU_TYPES.items():
-            if not results:  # loadRes takes no empty list
-                found |= {f"{kind}_ap": 0.0, f"{kind}_ap50": 0.0}
-                found["per_class"] = {name: {**row, f"{kind}_ap": 0.0} for name, row in found["per_class"].items()}
-                continue
-            evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), iou_type)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            # (IoU thresholds, recalls, classes, sizes of object, most detections); -1 where a class has no objects
-            precision = evaluation.eval["precision"][:, :, :, 0, -1]
-            found |= {f"{kind}_ap": _percent(precision), f"{kind}_ap50": _percent(precision[0])}
-            for place, name in enumerate(names):
-                found["per_class"][name][f"{kind}_ap"] = _percent(precision[:, :, place])
-    return found
-
-
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Train a detector on the training split, measure it on the validation split."""
     connect()
@@ -371,8 +332,12 @@ PICTURE = {
 def records(found: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Records of what `average_precision` found on `count` images."""
     metrics = [f"{kind}_{measure}" for kind in IOU_TYPES for measure in ("ap", "ap50")]
-    common = {"unit": "%", "higher_is_better": True, "count": count, "interval": None}
-    return [{"metric": metric, "value": round(found[metric], 4), **common} for metric in metrics]
+    common = {"unit": "%", "higher_is_better": True, "count": count}
+    intervals = found["intervals"]
+    return [
+        {"metric": metric, "value": round(found[metric], 4), **common, "interval": intervals.get(metric)}
+        for metric in metrics
+    ]
 
 
 def draw_detections(data: DetectionSet, results: Sequence[Mapping[str, Any]], num_pictures: int) -> Any:
@@ -397,8 +362,3 @@ def _in_float32(head: nn.Module, inputs: Any, outputs: Any) -> Any:
     if isinstance(outputs, torch.Tensor):
         return outputs.float()
     return type(outputs)(_in_float32(head, None, part) for part in outputs)
-
-
-def _percent(precision: np.ndarray) -> float | None:
-    known = precision[precision > -1]
-    return 100 * float(known.mean()) if known.size else None

@@ -39,11 +39,14 @@ from pipeline.engine.optim import TOKENS
 from pipeline.engine.train import train
 from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
+from pipeline.statistics import percentile_interval, resamples
 from pipeline.tasks.dense.backbone import ViTOptions
 from pipeline.tasks.dense.pictures import draw_labels, gallery, palette
 from pipeline.tasks.dense.pyramid import Pyramid, PyramidOptions, pyramid
 from pipeline.tasks.dense.sets import IGNORE, Labelled, SegmentationSet
 from pipeline.tasks.dense.transforms import SceneCrop
+
+RESAMPLES = 1000
 
 PICTURE = {
     "path": "files/segmentations.png",
@@ -184,6 +187,19 @@ def scores(areas: torch.Tensor) -> dict[str, Any]:
     return {name: float(value) for name, value in means.items()} | {"iou": found["IoU"], "accuracy": found["Acc"]}
 
 
+def intervals(areas: torch.Tensor) -> dict[str, tuple[float, float]]:
+    """The intervals of 95 % of miou, macc and aacc, in percent: the bootstrap over images.
+
+    Args:
+        areas: (N, 4, C) of each image of a split.
+    """
+    drawn = torch.tensor(resamples(len(areas), RESAMPLES)).double() @ areas.flatten(1)
+    hit, union, _, true = drawn.unflatten(1, areas.shape[1:]).unbind(dim=1)
+    values = {"miou": (hit / union).nanmean(dim=1), "macc": (hit / true).nanmean(dim=1)}
+    values["aacc"] = hit.sum(dim=1) / true.sum(dim=1)
+    return {name: percentile_interval(100 * value.numpy()) for name, value in values.items()}
+
+
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Train a segmentor on the training split, measure it on the validation split."""
     connect()
@@ -207,19 +223,19 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         return None
     val = SegmentationSet(folder, "val", crop, cell.seed, evaluate=True)
     model.eval()
-    pixels = torch.zeros(4, len(val.classes), dtype=torch.float64)
+    pixels = torch.zeros(len(val), 4, len(val.classes), dtype=torch.float64)
     drawn = []
     for indices in alike(val.packed.sizes.tolist(), settings["eval_batch_size"]):
         for index, predicted in zip(indices, predict(model, val, indices), strict=True):
             true = val.labels(index)
-            pixels += areas(predicted, true, len(val.classes))
+            pixels[index] = areas(predicted, true, len(val.classes))
             if index < settings["num_pictures"]:
                 image = val.original(index)
                 drawn.append(tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted)))
-    found = scores(pixels)
+    found = scores(pixels.sum(dim=0)) | {"intervals": intervals(pixels)}
     write_atomic(cell.files / "per_class.json", json.dumps(per_class(found, val.classes), indent=1))
     legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
-    shown = legend if len(legend) <= 24 else [legend[label] for label in pixels[3].nonzero()[:24, 0]]
+    shown = legend if len(legend) <= 24 else [legend[label] for label in pixels[:, 3].sum(dim=0).nonzero()[:24, 0]]
     picture: Image.Image = gallery(drawn, ("truth", "predicted"), shown)
     with written(cell.files / "segmentations.png") as path:
         picture.save(path)
@@ -235,8 +251,11 @@ def alike(sizes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]
 
 def records(found: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     """Records of what `scores` found on `count` images."""
-    common = {"unit": "%", "higher_is_better": True, "count": count, "interval": None}
-    return [{"metric": metric, "value": round(found[metric], 4), **common} for metric in ("miou", "macc", "aacc")]
+    common = {"unit": "%", "higher_is_better": True, "count": count}
+    return [
+        {"metric": metric, "value": round(found[metric], 4), **common, "interval": found["intervals"][metric]}
+        for metric in ("miou", "macc", "aacc")
+    ]
 
 
 def per_class(found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, dict[str, float | None]]:

@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
 from pipeline.tasks import detect
+from pipeline.tasks.dense.precision import average_precision
 from pipeline.tasks.dense.sets import DetectionSet, run_lengths
 from pipeline.tasks.dense.transforms import LargeScaleJitter
 from tests.tasks.dense.scenes import HEIGHT, WIDTH, write_detection
@@ -73,7 +74,7 @@ def truth_as_results(content: dict[str, Any], crowds: bool = False) -> list[dict
 
 def test_the_truth_scores_a_hundred(cell: SimpleNamespace) -> None:
     content = DetectionSet(cell.data / "files", "val", None, 40, seed=0).content
-    found = detect.average_precision(content, truth_as_results(content))
+    found = average_precision(content, truth_as_results(content))
     assert {metric: found[metric] for metric in METRICS} == dict.fromkeys(METRICS, pytest.approx(100.0))
     assert found["per_class"]["red"] == {"box_ap": pytest.approx(100.0), "mask_ap": pytest.approx(100.0)}
 
@@ -82,19 +83,19 @@ def test_what_lies_on_a_crowd_counts_for_nothing(cell: SimpleNamespace) -> None:
     content = DetectionSet(cell.data / "files", "val", None, 40, seed=0).content
     more = [{**result, "score": 0.99} for result in truth_as_results(content, crowds=True)]
     assert len(more) == 4
-    assert detect.average_precision(content, truth_as_results(content) + more)["box_ap"] == pytest.approx(100.0)
+    assert average_precision(content, truth_as_results(content) + more)["box_ap"] == pytest.approx(100.0)
     # The same boxes where there is no crowd are mistakes.
     lonely = {**content, "annotations": [entry for entry in content["annotations"] if not entry["iscrowd"]]}
-    assert detect.average_precision(lonely, truth_as_results(content) + more)["box_ap"] < 90
+    assert average_precision(lonely, truth_as_results(content) + more)["box_ap"] < 90
 
 
 def test_wrong_classes_missing_and_no_detections_cost(cell: SimpleNamespace) -> None:
     content = DetectionSet(cell.data / "files", "val", None, 40, seed=0).content
     results = truth_as_results(content)
     swapped = [{**result, "category_id": 12 - result["category_id"]} for result in results]
-    assert detect.average_precision(content, swapped)["box_ap"] == 0
-    assert 45 < detect.average_precision(content, results[::2])["mask_ap"] < 55
-    assert detect.average_precision(content, [])["mask_ap50"] == 0
+    assert average_precision(content, swapped)["box_ap"] == 0
+    assert 45 < average_precision(content, results[::2])["mask_ap"] < 55
+    assert average_precision(content, [])["mask_ap50"] == 0
 
 
 def test_boxes_and_masks_come_back_to_the_size_of_the_file(cell: SimpleNamespace) -> None:

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from pipeline.nn.encoders import build_encoder, load_encoder, save_encoder
+from pipeline.statistics import percentile_interval, resamples
 from pipeline.tasks import segment
 from pipeline.tasks.dense.sets import SegmentationSet
 from pipeline.tasks.dense.transforms import SceneCrop
@@ -151,3 +152,17 @@ def test_it_learns_in_bfloat16_and_reaches_every_parameter(cell: SimpleNamespace
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_intervals_are_of_draws_of_whole_images() -> None:
+    random = np.random.default_rng(0)
+    true = [random.choice([0, 1, 2, 255], (9, 11)).astype(np.uint8) for _ in range(12)]
+    guess = [np.where(random.random(t.shape) < 0.7, t % 3, 0).astype(np.uint8) for t in true]
+    pixels = torch.stack([segment.areas(g, t, 4) for g, t in zip(guess, true, strict=True)])
+    drawn = [
+        segment.scores(sum(times * image for times, image in zip(draw.tolist(), pixels, strict=True)))
+        for draw in resamples(12, segment.RESAMPLES)
+    ]
+    for name, found in segment.intervals(pixels).items():
+        assert found == pytest.approx(percentile_interval(np.array([one[name] for one in drawn])))
+        assert found[0] < segment.scores(pixels.sum(dim=0))[name] < found[1]
