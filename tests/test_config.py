@@ -400,6 +400,13 @@ def test_every_study_loads_and_holds_the_cells_its_grid_implies(path, monkeypatc
     assert len(folders) == expected, "two cells would publish to one folder"
 
 
+def test_the_quick_studys_numbers_are_some_of_the_demos(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    quick, demo = (load_study(f"config/{name}.yaml") for name in ("quick", "demo"))
+    for stage, run, seed in quick.cells():
+        assert (stage, run, seed) in demo.cells() and quick.settings(stage, run) == demo.settings(stage, run)
+
+
 def test_one_name_of_a_data_set_means_one_data_set(monkeypatch):
     monkeypatch.chdir(ROOT)
     seen = {}
