@@ -172,3 +172,26 @@ def test_the_dark_scheme_is_dark(page):
     page.emulate_media(color_scheme="dark")
     ground, ink = page.evaluate("(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))")
     assert sum(map(int, ground[4:-1].split(","))) < 150 < 500 < sum(map(int, ink[4:-1].split(",")))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["made/index.html", "index.html"])
+def test_nothing_keeps_a_reader_out(built, browser, scheme, name):
+    """axe-core's rules, of WCAG and its own best practices: no serious or critical finding, also with dialog open."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme)  # the page admits no script but its own
+    page = context.new_page()
+    page.goto((built / "reports" / name).as_uri())
+
+    def found():
+        return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in axe.run(page).response["violations"]
+                if one["impact"] in ("serious", "critical")]  # fmt: skip
+
+    assert found() == []
+    if name.startswith("made"):
+        page.click("#table-leaderboard-images tbody tr:first-child td:nth-child(5) a")
+        assert found() == []
+        page.click("#close")  # while it is open, nothing else can be reached
+    page.add_style_tag(content="h1 { color: #888; background: #999; }")
+    assert len(found()) == 1, "a heading that can hardly be read is not found"
+    context.close()
