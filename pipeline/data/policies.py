@@ -1,6 +1,7 @@
 """timm's augmentation policies, of images and of clips; what they draw is a function of (seed, epoch, index) alone.
 
-B images of H by W pixels, T frames of a clip, S the size that comes out.
+B images of H by W pixels, T frames of a clip, S the size that comes out. timm takes seconds to import, so it is imported
+where it is used: every stage that reads images imports this module, and few of them augment by policies.
 """
 
 import random
@@ -9,11 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import timm.data
 import torch
 from PIL import Image, ImageOps
-from timm.data.auto_augment import rand_augment_transform
-from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from pipeline.data.draws import AUGMENT, ERASE, bits
@@ -39,8 +37,10 @@ class AutoAugmented:
         erase_ratio: float,
         flip: bool = True,
     ) -> None:
+        from timm.data import create_transform
+
         self.image_size = image_size
-        self._augment = timm.data.create_transform(
+        self._augment = create_transform(
             input_size=image_size,
             is_training=True,
             scale=scale,
@@ -87,6 +87,9 @@ class FramesAugmented:
     """
 
     def __init__(self, policy: str | None, erase_ratio: float) -> None:
+        from timm.data.auto_augment import rand_augment_transform
+        from timm.data.random_erasing import RandomErasing
+
         self._augment = None
         if policy is not None:
             if not policy.startswith("rand-"):

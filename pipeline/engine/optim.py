@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm.optim
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -120,6 +119,8 @@ def optimizer_class(name: str) -> Callable[..., Optimizer]:
     """PyTorch's, timm's or our optimiser of this name."""
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
+    import timm.optim  # it takes seconds, which a run of PyTorch's own need not wait
+
     try:
         return timm.optim.get_optimizer_class(name)
     except ValueError:
