@@ -1,6 +1,6 @@
 """timm's augmentation policies, of images and of clips; what they draw is a function of (seed, epoch, index) alone.
 
-B images of H by W pixels, T frames of a clip, S the size that comes out. timm takes seconds to import, so it is imported
+B images of H by W pixels, T frames of a clip, S the size that comes out. timm takes seconds to import, so that is done
 where it is used: every stage that reads images imports this module, and few of them augment by policies.
 """
 
