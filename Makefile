@@ -57,6 +57,7 @@ report: setup ## rebuild a study's report from its records: make report STUDY=de
 verify: setup ## run cells again and compare: make verify CELL=knn/mae-0; without CELL, five drawn at random
 	@python -m stages.verify --study config/$(STUDY).yaml $(CELL)
 
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup ## build the documentation into work/site, its links checked
 	@python -m mkdocs build --quiet --strict
 	@echo "Documentation: $(CURDIR)/work/site/index.html"

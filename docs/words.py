@@ -61,11 +61,7 @@ PROVENANCE = {
     "system": "its operating system",
     "processor": "its processor's own name",
     "python": "version",
-    "packages": "versions of the packages that compute",
-    "torch": "one of them",
-    "timm": "one of them",
-    "onedl-mmengine": "one of them",
-    "numpy": "one of them",
+    "packages": "versions of torch, timm, mmengine and numpy",
     "started": "time in UTC",
     "finished": "time in UTC",
 }
