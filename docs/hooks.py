@@ -1,9 +1,9 @@
 """What MkDocs is told while it builds: pages made from the code, and lines of pages that stand for parts of it.
 
-    {{ toy FILE }}          a file of the toy kind that tests/workflow/test_toys.py runs
-    {{ file PATH }}         a file of the repository
-    {{ constant PATH NAME }}    a text that a module defines
-    {{ departures METHOD }} the paragraph of that name in a method's docstring
+{{ toy FILE }}          a file of the toy kind that tests/workflow/test_toys.py runs
+{{ file PATH }}         a file of the repository
+{{ constant PATH NAME }}    a text that a module defines
+{{ departures METHOD }} the paragraph of that name in a method's docstring
 """
 
 import ast
@@ -36,7 +36,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in what stands for a part of the code, and lead links to the top of the repository to their pages."""
     for name in TOP:
         markdown = markdown.replace(f"](../{name})", f"]({name.lower()})")
-    return re.sub(r"^\{\{ (\w+) (.+) \}\}$", lambda line: PARTS[line[1]](*line[2].split()), markdown, flags=re.MULTILINE)
+    return re.sub(
+        r"^\{\{ (\w+) (.+) \}\}$", lambda line: PARTS[line[1]](*line[2].split()), markdown, flags=re.MULTILINE
+    )
 
 
 def toys() -> dict[str, str]:
@@ -68,7 +70,9 @@ def departures(method: str) -> str:
         raise KeyError(f"pipeline/methods/{method}.py has no paragraph Departures")
     first, *others = rest.split("\n- ")
     points = [" ".join(point.split()) for point in (first.split("\n\n")[0], *others)]
-    return "\n".join([f"**Departures**: {points[0]}", *(["", *(f"- {point}" for point in points[1:])] if others else [])])
+    return "\n".join(
+        [f"**Departures**: {points[0]}", *(["", *(f"- {point}" for point in points[1:])] if others else [])]
+    )
 
 
 def _block(path: str, text: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
+from keys import checked_keys, literal_keys, record_keys  # beside this file, as `words` is
 from pydantic import BaseModel, Field
 from words import DATA_SET, MANIFEST, PROVENANCE, RECORD, RUN, STUDY, TASK
 
@@ -52,11 +53,11 @@ def studies() -> str:
             "# Studies",
             "A study is `config/<name>.yaml`. What it says is held against recipes, protocols and types by "
             "`snakemake -n`, before anything is computed.",
-            _keys("The file", _checked_keys(path, "load_study"), STUDY),
-            _keys("A data set", _checked_keys("pipeline/config/sets.py", "parse_set"), DATA_SET),
+            _keys("The file", checked_keys(path, "load_study"), STUDY),
+            _keys("A data set", checked_keys("pipeline/config/sets.py", "parse_set"), DATA_SET),
             "Beside these stand the options of its source: see [Sources of data](sources.md).",
-            _keys("A run", _checked_keys(path, "_run"), RUN),
-            _keys("A task", _checked_keys(path, "_task"), TASK),
+            _keys("A run", checked_keys(path, "_run"), RUN),
+            _keys("A task", checked_keys(path, "_task"), TASK),
             "## What a stage asks of a cluster",
             " ".join((Request.__doc__ or "").split()),
             _table(("key", "value"), [(f"`{name}`", text) for name, text in request.items()]),
@@ -93,10 +94,14 @@ def models() -> str:
         more = f"; if a task names the run: {', '.join(found.takes_if_named)}" if found.takes_if_named else ""
         told += [
             f"## {path.stem}",
-            f"`pipeline/nn/families/{path.stem}.py` takes {', '.join(found.takes)}{more}; gives {', '.join(found.gives)}.",
+            f"`pipeline/nn/families/{path.stem}.py` takes {', '.join(found.takes)}{more}; "
+            f"gives {', '.join(found.gives)}.",
             _table(
                 ("model", "sizes"),
-                [(f"`{name}`", _value(", ".join(f"{k}: {v}" for k, v in size.items()))) for name, size in found.models.items()],
+                [
+                    (f"`{name}`", _value(", ".join(f"{k}: {v}" for k, v in size.items())))
+                    for name, size in found.models.items()
+                ],
             ),
         ]
     return "\n\n".join(told)
@@ -104,13 +109,23 @@ def models() -> str:
 
 def data_sources() -> str:
     """Every source with its options."""
-    told = ["# Sources of data", "A data set of a study names its `source`; these are the options that stand beside it."]
+    told = [
+        "# Sources of data",
+        "A data set of a study names its `source`; these are the options that stand beside it.",
+    ]
     for name, kind in sorted(sources().items(), key=lambda item: item[::-1]):
         path = Path(f"pipeline/data/sources/{kind}/{name}.py")
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
         options = _declared(f"data.sources.{kind}.{name}", path.stat().st_mtime_ns)
-        rows = [(f"`{key}`", words(one.kind), "may be left out" if free else "") for key, (one, free) in options.items()]
-        told += [f"## {name} ({kind})", _escape(" ".join(doc.split("\n\n")[0].split())), _table(("option", "value", ""), rows)]
+        rows = [
+            (f"`{key}`", _plain(words(one.kind)), "may be left out" if free else "")
+            for key, (one, free) in options.items()
+        ]
+        told += [
+            f"## {name} ({kind})",
+            _escape(" ".join(doc.split("\n\n")[0].split())),
+            _table(("option", "value", ""), rows),
+        ]
     return "\n\n".join(told)
 
 
@@ -123,18 +138,18 @@ def types() -> str:
 
 def manifests() -> str:
     """What evidence consists of."""
-    published = _literal_keys("pipeline/cell.py", "publish") + _literal_keys("pipeline/manifest.py", "publish")
+    published = literal_keys("pipeline/cell.py", "publish") + literal_keys("pipeline/manifest.py", "publish")
     published += ["seal", "data"]  # set by itself, and by stages/prepare.py
-    records = [key for path in sorted(Path("pipeline/tasks").rglob("*.py")) for key in _record_keys(path)]
+    records = [key for path in sorted(Path("pipeline/tasks").rglob("*.py")) for key in record_keys(path)]
     names = [key for key in dict.fromkeys(published) if key not in ("sha256", "bytes", "peak_memory_gib")]
     return "\n\n".join(
         [
             "# Manifests and records",
             "`manifest.json` beside the `files/` it describes; the reasons stand in "
             "[Why manifests are edges](../explanation/manifests.md).",
-            _keys("A manifest", {name: "" for name in names}, MANIFEST),
-            _keys("Its records", {name: "" for name in dict.fromkeys(records)}, RECORD),
-            _keys("Its provenance", {name: "" for name in _literal_keys("pipeline/manifest.py", "provenance")}, PROVENANCE),
+            _keys("A manifest", dict.fromkeys(names, ""), MANIFEST),
+            _keys("Its records", dict.fromkeys(records, ""), RECORD),
+            _keys("Its provenance", dict.fromkeys(literal_keys("pipeline/manifest.py", "provenance"), ""), PROVENANCE),
         ]
     )
 
@@ -168,7 +183,9 @@ def _sections(name: str, folder: Path, head: tuple[str, ...]) -> str:
     types = flatten(raw.get("types", {}))
     scales = {key: flatten(value) for key, value in raw.items() if key not in head}
     told = [
-        f"`{key}: {_value(value)}`" for key, value in raw.items() if key in head and key not in ("types", "names", "title")
+        f"`{key}: {_value(value)}`"
+        for key, value in raw.items()
+        if key in head and key not in ("types", "names", "title")
     ]
     keys = list(dict.fromkeys(key for section in scales.values() for key in section))
     rows = [
@@ -186,7 +203,8 @@ def _sections(name: str, folder: Path, head: tuple[str, ...]) -> str:
 
 
 def _head(model: type[BaseModel]) -> str:
-    return "\n\n".join(["## The head", _doc(model.__mro__[1]), _doc(model), _fields(model)])
+    points = [_doc(each).partition("\n\n")[2] for each in (model.__mro__[1], model)]
+    return "\n\n".join(["## The head", "\n".join(points), _fields(model)])
 
 
 def _fields(model: type[BaseModel]) -> str:
@@ -195,7 +213,14 @@ def _fields(model: type[BaseModel]) -> str:
 
 
 def _words(field: Any) -> str:
-    return _escape(words(Annotated[field.annotation, Field(title=field.title)] if field.title else field.annotation))
+    told = words(Annotated[field.annotation, Field(title=field.title)] if field.title else field.annotation)
+    return _plain(told)
+
+
+def _plain(told: str) -> str:
+    """What the parser's own words leave to Python's."""
+    told = re.sub(r"typing\.Literal\[(.*?)\]", lambda found: f"one of {found[1]}", told)
+    return _escape(re.sub(r"dict\[str, .*?\]", "a mapping", told))
 
 
 def _default(field: Any) -> str:
@@ -205,8 +230,10 @@ def _default(field: Any) -> str:
 def _doc(model: type) -> str:
     """A docstring, its lines of `name: meaning` as a list."""
     first, *rest = re.split(r"\n\n", ast.get_docstring(ast.parse(f'class _:\n    """{model.__doc__}"""').body[0]) or "")
-    points = [re.sub(r"\n(?![\w, ]+: )", " ", part) for part in rest]
-    return "\n\n".join([" ".join(first.split()), *("\n".join(f"- {line}" for line in part.split("\n")) for part in points)])
+    points = [re.sub(r"\s*\n(?!\s*[\w, ]+: )\s*", " ", part) for part in rest]
+    return "\n\n".join(
+        [" ".join(first.split()), *("\n".join(f"- {line}" for line in part.split("\n")) for part in points)]
+    )
 
 
 def _keys(title: str, found: Mapping[str, str], told: Mapping[str, str]) -> str:
@@ -219,33 +246,6 @@ def _keys(title: str, found: Mapping[str, str], told: Mapping[str, str]) -> str:
         raise KeyError(f"{title}: {sorted(odd)} stand in the code or in docs/words.py alone")
     rows = [(f"`{key}`", told[key], *((note,) if note else ())) for key, note in found.items()]
     return f"## {title}\n\n{_table(('key', 'meaning', '')[: len(rows[0])], rows)}"
-
-
-def _checked_keys(path: str, function: str) -> dict[str, str]:
-    """Keys that a function of the parser takes, as its call of `check_keys` says, each with whether it is required."""
-    for node in ast.walk(_function(path, function)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "check_keys":
-            sets = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg in ("required", "optional")}
-            return {key: how for how in ("required", "optional") for key in sets.get(how, ())}
-    raise KeyError(f"{function} of {path} checks no keys")
-
-
-def _literal_keys(path: str, function: str) -> list[str]:
-    """Keys of the mappings that a function writes out."""
-    found = [node for node in ast.walk(_function(path, function)) if isinstance(node, ast.Dict)]
-    return [key.value for node in found for key in node.keys if isinstance(key, ast.Constant)]
-
-
-def _record_keys(path: Path) -> Iterable[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Dict):
-            keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
-            yield from keys if "metric" in keys and "value" in keys else ()
-
-
-def _function(path: str, name: str) -> ast.FunctionDef:
-    found = [n for n in ast.walk(ast.parse(Path(path).read_text())) if isinstance(n, ast.FunctionDef) and n.name == name]
-    return found[0]
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

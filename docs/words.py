@@ -51,7 +51,7 @@ RECORD = {
     "unit": "`%` or another; null for none",
     "higher_is_better": "true or false",
     "count": "how many items were tested",
-    "interval": "[low, high] of 95 % within this cell, or null; see [What an interval means](../explanation/intervals.md)",
+    "interval": "[low, high] of 95 % within this cell, or null; see [what it means](../explanation/intervals.md)",
 }
 PROVENANCE = {
     "commit": "of the code; null in a tree without git",
