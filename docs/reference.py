@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
+import yaml
 from keys import checked_keys, literal_keys, record_keys  # beside this file, as `words` is
 from pydantic import BaseModel, Field
 from words import DATA_SET, MANIFEST, PROVENANCE, RECORD, RUN, STUDY, TASK
@@ -98,10 +99,7 @@ def models() -> str:
             f"gives {', '.join(found.gives)}.",
             _table(
                 ("model", "sizes"),
-                [
-                    (f"`{name}`", _value(", ".join(f"{k}: {v}" for k, v in size.items())))
-                    for name, size in found.models.items()
-                ],
+                [(f"`{name}`", _value(size)[1:-1]) for name, size in found.models.items()],
             ),
         ]
     return "\n\n".join(told)
@@ -191,7 +189,7 @@ def _sections(name: str, folder: Path, head: tuple[str, ...]) -> str:
     rows = [
         (
             f"`{key}`",
-            _value(types.get(key, ""), code=True),
+            _value(types[key], code=True) if key in types else "",
             *(_value(section.get(key, "–"), code=key in section) for section in scales.values()),
         )
         for key in sorted(keys, key=lambda key: (key not in types, keys.index(key)))
@@ -254,9 +252,10 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _value(value: Any, code: bool = False) -> str:
-    text = {None: "null", True: "true", False: "false"}.get(value) if isinstance(value, bool | None) else None
-    text = _escape(str(value) if text is None else text)
-    return f"`{text}`" if code and text else text
+    """A value as YAML has it."""
+    listed = [list(value) if isinstance(value, tuple) else value]
+    text = _escape(yaml.safe_dump(listed, default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1])
+    return f"`{text}`" if code else text
 
 
 def _escape(text: str) -> str:
