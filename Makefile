@@ -59,7 +59,7 @@ verify: setup ## run cells again and compare: make verify CELL=knn/mae-0; withou
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: setup ## build the documentation into work/site, its links checked
-	@python -m mkdocs build --quiet --strict
+	@python -m mkdocs build --strict
 	@echo "Documentation: $(CURDIR)/work/site/index.html"
 
 lock: setup ## resolve pyproject.toml into envs/requirements.lock: make lock ARGS=--upgrade renews all of it
