@@ -6,7 +6,7 @@ CORES ?= 2
 STUDY ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick all test check format bench report verify lock clean
+.PHONY: help setup demo quick all test check format bench report verify docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,11 @@ report: setup ## rebuild a study's report from its records: make report STUDY=de
 
 verify: setup ## run cells again and compare: make verify CELL=knn/mae-0; without CELL, five drawn at random
 	@python -m stages.verify --study config/$(STUDY).yaml $(CELL)
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: setup ## build the documentation into work/site, its links checked
+	@python -m mkdocs build --strict
+	@echo "Documentation: $(CURDIR)/work/site/index.html"
 
 lock: setup ## resolve pyproject.toml into envs/requirements.lock: make lock ARGS=--upgrade renews all of it
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --extra dev --no-header $(ARGS) \

@@ -20,6 +20,7 @@ CALLED = "\n".join(
         "slurm/*.yaml",
         "stages/*.py",
         "pyproject.toml",
+        "mkdocs.yml",
     )
     for path in sorted(Path().glob(pattern))
 )
@@ -48,6 +49,7 @@ def called(name: str) -> bool:
         r"pytest-(xdist)": r"-m pytest -n ",
         r"pytest-(\w+)": r"(?m)^{} = ",
         r"types-(\w+)": r"(?m)^\[tool.mypy\]",
+        r"mkdocs-(material)": r"(?m)^  name: {}$",
     }
     for plugin, use in plugins.items():
         if found := re.fullmatch(plugin, name):
