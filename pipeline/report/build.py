@@ -34,6 +34,7 @@ from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
 MARKUP = 100_000  # bytes around the pictures: captions and links
+CELLS = 500  # whose evidence a page can hold; that of more is a page beside it
 
 
 def build(study: Study) -> Path:
@@ -78,6 +79,7 @@ def build(study: Study) -> Path:
         "efforts": effort,
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
+        "beside": "evidence.html" if len(grid.outcomes) > CELLS else "",
     }
     rest = len(render("index.html.j2", pictures=[], **content).encode())
     budget = min(BUDGET, LIMIT - rest - MARKUP)
@@ -95,6 +97,9 @@ def build(study: Study) -> Path:
         _write(folder / "figures" / f"{name}.svg", svg)
     _write(folder / "summary.txt", headline(study) + "\n")
     _write(folder / "index.html", page)
+    (folder / "evidence.html").unlink(missing_ok=True)
+    if content["beside"]:
+        _write(folder / "evidence.html", render("evidence.html.j2", **content))
     _write(folder / "manifest.json", _manifest(grid, folder))
     list_studies()
     return folder / "index.html"
@@ -147,7 +152,7 @@ def _manifest(grid: Grid, folder: Path) -> str:
     sources += [spec.folder / "manifest.json" for spec in study.data.values()]
     inputs = {str(path): {"sha256": manifests.sha256(path)} for path in sources if path.is_file()}
     written = [
-        folder / "index.html",
+        *folder.glob("*.html"),
         folder / "summary.txt",
         *folder.glob("tables/*"),
         *folder.glob("figures/*"),

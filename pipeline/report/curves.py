@@ -17,6 +17,7 @@ from pipeline.report.table import slug
 LOG, PHASES = "files/log.jsonl", "files/phases.json"
 NUM_POINTS = 160  # more than a small panel can show
 MOST = 16  # runs of a study that each have a panel of their own and share one in each task
+SHARED = 8000  # points of all curves of a stage in a study of more runs, of which each curve has 16 at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,8 @@ def loss_panels(grid: Grid) -> list[Panel]:
     many = len(grid.study.runs) > MOST
     for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
         groups: dict[str, list[Curve]] = {}
-        for curve in _curves(grid, stage, NUM_POINTS // 2 if many else NUM_POINTS):
+        share = max(16, min(NUM_POINTS // 2, SHARED // max(1, len(grid.select(stage)))))
+        for curve in _curves(grid, stage, share if many else NUM_POINTS):
             groups.setdefault(_group(grid, stage, curve.run, many), []).append(curve)
         for group, curves in groups.items():
             title = f"{grid.study.title(stage)} of {group}" if group else grid.study.title(stage)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline import manifest as manifests
 from pipeline.cell import failure
@@ -24,6 +24,7 @@ from pipeline.statistics import Estimate, Spread, spreads, wilson
 
 # Shares of counted test items; only for these is Wilson's interval meant.
 PROPORTIONS = ("top1", "top5")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +117,15 @@ class Grid:
 
     def metrics(self, stage: str) -> list[Mapping[str, Any]]:
         """The metrics that any cell of a stage reports, in the order of its records."""
-        found: dict[str, Mapping[str, Any]] = {}
-        for outcome in self.select(stage, status="done"):
-            for record in outcome.manifest["records"]:
-                found.setdefault(record["metric"], record)
-        return list(found.values())
+
+        def look() -> list[Mapping[str, Any]]:
+            found: dict[str, Mapping[str, Any]] = {}
+            for outcome in self.select(stage, status="done"):
+                for record in outcome.manifest["records"]:
+                    found.setdefault(record["metric"], record)
+            return list(found.values())
+
+        return self._once(("metrics", stage), look)
 
     def headline(self, task: str) -> list[str]:
         """The metrics that stand for a task in the leaderboard."""
@@ -145,20 +150,33 @@ class Grid:
 
     def spread(self, stage: str, metric: str, run: str) -> Spread | None:
         """How far a run's seeds lie apart in one metric of a task: with the task's other runs pooled, or its own."""
-        if (stage, metric) not in self._spreads:
-            runs = self.study.tasks[stage].runs
-            found = spreads([list(self.values(stage, each, metric).values()) for each in runs])
-            self._spreads[stage, metric] = dict(zip(runs, found, strict=True))
-        return self._spreads[stage, metric].get(run)
+        runs = self.study.tasks[stage].runs
 
-    @cached_property
-    def _spreads(self) -> dict[tuple[str, str], dict[str, Spread | None]]:
-        return {}
+        def look() -> dict[str, Spread | None]:
+            found = spreads([list(self.values(stage, each, metric).values()) for each in runs])
+            return dict(zip(runs, found, strict=True))
+
+        return self._once(("spread", stage, metric), look).get(run)
 
     def estimate(self, stage: str, run: str, metric: str) -> Estimate | None:
         """The mean over the seeds that were measured, or None where none was."""
-        records = [outcome.record(metric) for outcome in self.select(stage, run, "done")]
-        return estimate([record for record in records if record is not None], self.spread(stage, metric, run))
+
+        def look() -> Estimate | None:
+            records = [outcome.record(metric) for outcome in self.select(stage, run, "done")]
+            return estimate([record for record in records if record is not None], self.spread(stage, metric, run))
+
+        return self._once(("estimate", stage, run, metric), look)
+
+    def _once(self, key: tuple[str, ...], look: Callable[[], T]) -> T:
+        """What was looked up before: each table, figure and sentence asks for the same numbers."""
+        if key not in self._found:
+            self._found[key] = look()
+        found: T = self._found[key]
+        return found
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, ...], Any]:
+        return {}
 
 
 def estimate(records: Sequence[Mapping[str, Any]], spread: Spread | None) -> Estimate | None:

@@ -32,6 +32,7 @@ const shown = document.getElementById("evidence-body");
 
 function openEvidence(ids) {
   const blocks = ids.map((id) => document.getElementById(id)).filter(Boolean);
+  if (blocks.length === 0) return false; // they are in the page beside, where the link leads
   shown.replaceChildren(
     ...blocks.map((block, i) => {
       const copy = block.cloneNode(true);
@@ -42,6 +43,7 @@ function openEvidence(ids) {
   );
   dialog.showModal();
   dialog.scrollTop = 0;
+  return true;
 }
 
 // A page from disk may have no clipboard; what is to be copied is then selected, for the reader's own keys.
@@ -62,8 +64,8 @@ document.addEventListener("click", (event) => {
   if (button) return sortBy(button.closest("th"));
   const link = event.target.closest("a[data-cells]");
   if (link && !event.ctrlKey && !event.metaKey) {
-    event.preventDefault();
-    return openEvidence(link.dataset.cells.split(" "));
+    if (openEvidence(link.dataset.cells.split(" "))) event.preventDefault();
+    return;
   }
   if (event.target === dialog || event.target.id === "close") dialog.close();
 });
@@ -71,7 +73,8 @@ document.addEventListener("click", (event) => {
 // A link to a cell from outside opens its block.
 function openTarget() {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
-  if (target && target.tagName === "DETAILS") target.open = true;
+  for (let block = target; block; block = block.parentElement) if (block.tagName === "DETAILS") block.open = true;
+  if (target) target.scrollIntoView();
 }
 addEventListener("hashchange", openTarget);
 openTarget();

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from pipeline.report.build import build
+
 from .made import NASTY
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
@@ -172,6 +174,20 @@ def test_the_dark_scheme_is_dark(page):
     page.emulate_media(color_scheme="dark")
     ground, ink = page.evaluate("(({backgroundColor: g, color: i}) => [g, i])(getComputedStyle(document.body))")
     assert sum(map(int, ground[4:-1].split(","))) < 150 < 500 < sum(map(int, ink[4:-1].split(",")))
+
+
+def test_the_evidence_of_a_large_study_is_a_page_beside_it(study, browser, monkeypatch):
+    monkeypatch.setattr("pipeline.report.build.CELLS", 10)
+    address = build(study).resolve()
+    assert "c0ffeec0ffee" not in address.read_text().split('id="cells"')[1], "manifests are still in the page"
+    page = browser.new_page()
+    page.goto(address.as_uri())
+    page.click("#table-leaderboard-images tbody tr:first-child td:nth-child(5) a")
+    page.wait_for_url("**/evidence.html#cell-knn-mae-0")
+    assert page.locator("#cell-knn-mae-0 pre").is_visible(), "the block that was asked for is open"
+    page.close()
+    monkeypatch.setattr("pipeline.report.build.CELLS", 500)
+    assert build(study).read_text().count("c0ffeec0ffee") > 40 and not address.with_name("evidence.html").exists()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
