@@ -2,6 +2,8 @@
 
 // Sorting: by what an entry is worth (data-sort), never by what it says, so "9.1 ± 3" stays below "61.2".
 // Entries without a worth (failed, not run, dashes) stay last in both directions.
+const words = new Intl.Collator("en", { numeric: true });
+
 function sortBy(header) {
   const row = header.parentElement;
   const body = header.closest("table").tBodies[0];
@@ -14,14 +16,14 @@ function sortBy(header) {
     if (text === undefined) return null;
     return header.classList.contains("num") && text.trim() !== "" && isFinite(text) ? Number(text) : text;
   };
-  const compare = (a, b) => {
-    const [x, y] = [worth(a), worth(b)];
+  const lines = [...body.rows].map((line) => [worth(line), line]); // read once: thousands of rows sort in no time
+  const compare = ([x], [y]) => {
     if (x === null || y === null) return (x === null) - (y === null);
     const numbers = typeof x === "number" && typeof y === "number";
-    const sign = numbers ? x - y : String(x).localeCompare(String(y), "en", { numeric: true });
+    const sign = numbers ? x - y : words.compare(String(x), String(y));
     return order === "ascending" ? sign : -sign;
   };
-  [...body.rows].sort(compare).forEach((line) => body.append(line));
+  body.replaceChildren(...lines.sort(compare).map(([, line]) => line));
   [...row.cells].forEach((cell) => cell.removeAttribute("aria-sort"));
   header.setAttribute("aria-sort", order);
 }
