@@ -26,6 +26,38 @@ function sortBy(header) {
   body.replaceChildren(...lines.sort(compare).map(([, line]) => line));
   [...row.cells].forEach((cell) => cell.removeAttribute("aria-sort"));
   header.setAttribute("aria-sort", order);
+  showRows(header.closest("figure"));
+}
+
+// Filtering: rows that have all words. A browser takes half a second to lay out thousands of rows, so no more than
+// `most` are shown until all are asked for.
+let most = 200;
+
+function showRows(figure) {
+  const filter = figure.querySelector(".filter");
+  if (!filter) return;
+  const wanted = filter.querySelector("input").value.toLowerCase().split(/\s+/).filter(Boolean);
+  let matching = 0;
+  for (const line of figure.querySelector("tbody").rows) {
+    const text = wanted.length ? line.textContent.toLowerCase() : "";
+    const fits = wanted.every((word) => text.includes(word));
+    matching += fits;
+    line.hidden = !fits || (matching > most && !figure.dataset.all);
+  }
+  const hidden = !figure.dataset.all && matching > most;
+  filter.querySelector("output").textContent = hidden ? `first ${most} of ${matching}` : `${matching}`;
+  filter.querySelector(".all").hidden = !hidden;
+}
+
+for (const filter of document.querySelectorAll(".filter")) {
+  const figure = filter.closest("figure");
+  filter.hidden = false;
+  filter.addEventListener("input", () => showRows(figure));
+  filter.querySelector(".all").addEventListener("click", () => {
+    figure.dataset.all = "yes";
+    showRows(figure);
+  });
+  showRows(figure);
 }
 
 // Evidence: the same blocks that stand at the end of the page, shown where they are asked for.

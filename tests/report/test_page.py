@@ -113,6 +113,22 @@ def test_headings_work_from_the_keyboard(page):
     assert column(page, "leaderboard-images", "mean_rank")[-2:] == ["–", "–"]
 
 
+def test_rows_are_filtered_by_words_and_long_tables_shown_in_part(page):
+    figure = page.locator("#table-cells")
+    shown, said = figure.locator("tbody tr:visible"), figure.locator("output")
+    assert shown.count() == 45 and said.inner_text() == "45" and not figure.locator(".all").is_visible()
+    figure.locator("input").fill("mae-r50 k-nn")
+    assert shown.count() == 2 and said.inner_text() == "2"
+    page.evaluate("most = 3")
+    figure.locator("input").fill("mae")
+    assert shown.count() == 3 and said.inner_text() == "first 3 of 27"
+    figure.locator("th[data-key='seed'] button").click()
+    assert {row.locator("td").nth(1).inner_text() for row in shown.all()} == {"1"}, "the first of those sorted"
+    figure.locator(".all").click()
+    assert shown.count() == 27
+    assert page.locator("#table-leaderboard-images .filter").count() == 0, "short tables need none"
+
+
 def test_a_number_opens_the_manifests_behind_it(page, built):
     page.click("#table-leaderboard-images tbody tr:first-child td:nth-child(5) a")
     dialog = page.locator("dialog[open]")
