@@ -1,6 +1,6 @@
 """The reference, made from the code: each page is read from the parser, the types or the files it describes.
 
-What only words can say of a key stands in `WORDS` below; a key without words, or words without a key, ends the build.
+What only words can say of a key stands in docs/words.py; a key without words, or words without a key, ends the build.
 """
 
 import ast

@@ -64,8 +64,13 @@ def cell_name(node: Node) -> str:
 
 def differences(node: Node) -> list[str]:
     """Run a node again beside what it published; nothing where both are equal, else what is not, in words."""
-    before = read(node.manifest)
+    try:
+        before = read(node.manifest)
+    except ManifestError as error:
+        return [f"failed: {error}"]
     place = Path("work/verify") / node.study.name / cell_name(node).replace("/", "-")
+    if (place / node.manifest).exists():  # of an earlier time, kept to look at: it would be found finished
+        shutil.rmtree(place)
     _lay_out(node, place)
     command = shlex.split(node.command)
     with (place / "verify.log").open("a") as log:
@@ -73,11 +78,12 @@ def differences(node: Node) -> list[str]:
     if done.returncode:
         last = (place / "verify.log").read_text().strip().splitlines()[-1:]
         return [f"failed: {' '.join(last)[:300]} (all of it in {place / 'verify.log'})"]
-    found = compare(before, read(place / node.manifest))
+    after = read(place / node.manifest)
+    found = compare(before, after)
     if not found:
         shutil.rmtree(place)
         return []
-    commits = [manifest.get("provenance", {}).get("commit") for manifest in (before, read(place / node.manifest))]
+    commits = [manifest.get("provenance", {}).get("commit") for manifest in (before, after)]
     if commits[0] != commits[1]:
         found.append(f"the code is another: commit {commits[0]}, now {commits[1]}")
     return [f"DIFFERS: {found[0]}", *found[1:], f"kept in {place}"]

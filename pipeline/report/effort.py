@@ -43,14 +43,9 @@ def efforts(grid: Grid) -> list[Effort]:
 
 def cost_of(grid: Grid, run: str) -> float | None:
     """Device hours that one seed of a run takes, with those of its teachers; None where one of them is not done."""
-    hours, at = 0.0, run
-    while at is not None:
-        done = grid.select("pretrain", at, "done")
-        if not done:
-            return None
-        hours += device_hours(done) / len(done)
-        at = grid.study.runs[at].teacher  # type: ignore[assignment]
-    return hours
+    done, teacher = grid.select("pretrain", run, "done"), grid.study.runs[run].teacher
+    before = 0.0 if teacher is None else cost_of(grid, teacher)
+    return None if before is None or not done else before + device_hours(done) / len(done)
 
 
 def _of_track(grid: Grid, track: Track) -> list[Effort]:

@@ -15,7 +15,8 @@ UNTRAINED, LABELLED = "random", "supervised"  # modules of the methods that othe
 class Gain:
     """A run beside an untrained one on a task, by its first metric; `low` and `high` bound how far it is ahead.
 
-    The bounds are None where one of the two has no interval; then any lead counts as one, and any arrears.
+    The bounds are None where one of the two has no interval; then any lead counts as one, and any arrears. The two are
+    taken for independent: where both were tested on the same items, bounds are too wide, as a rule, and not too narrow.
     """
 
     task: str

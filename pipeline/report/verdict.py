@@ -49,7 +49,7 @@ def _gain(grid: Grid, track: Track) -> str:
     told = f"Training is ahead of the untrained encoder in {count['ahead']} of {len(found)} comparisons, "
     told += f"level with it in {count['level']}, behind in {count['behind']}"
     if bare := sum(gain.low is None for gain in found):
-        told += f" ({bare} of them without an interval)"
+        told += f" ({bare} of the comparisons without an interval)"
     behind = [gain for gain in found if gain.verdict == "behind"]
     behind.sort(key=lambda gain: gain.lead / (abs(gain.theirs.mean) or 1))
     named = "; ".join(_exception(grid, gain) for gain in behind[:NAMED])

@@ -79,7 +79,7 @@ def test_without_intervals_any_lead_counts_and_that_is_said(small):
     measure(one, "detect", {run: values[:1] for run, values in CLEAR.items()})
     said = told(one)["images"]
     assert "noise between seeds is not known" in said
-    assert "in 3 of 3 comparisons, level with it in 0, behind in 0 (3 of them without an interval)." in said
+    assert "in 3 of 3 comparisons, level with it in 0, behind in 0 (3 of the comparisons without an interval)." in said
 
 
 def test_a_study_that_has_not_begun_says_so(small):

@@ -245,12 +245,15 @@ def test_a_cell_run_again_is_equal_until_the_code_is_another(root):
     refused = subprocess.run([*command, "parity/none-0"], cwd=root, capture_output=True, text=True)
     assert "'parity/none-0' is no cell of the study that is done; done are 6, such as blunt/mine-0" in refused.stderr
     method = root / "pipeline/methods/mirror.py"
-    method.write_text(method.read_text().replace("weight * error.square()", "weight * error.abs()"))
+    whole = method.read_text()
+    method.write_text(whole.replace("weight * error.square()", "weight * error.abs()"))
     cell = "results/toy/pretrain/mine-0/manifest.json"
     done = subprocess.run([*command, cell], cwd=root, capture_output=True, text=True)
     assert done.returncode == 1 and "0 of 1 equal" in done.stdout
     assert "pretrain/mine-0: DIFFERS: other bytes in files/encoder.safetensors" in done.stdout
     assert (root / "work/verify/toy/pretrain-mine-0" / cell).is_file(), "kept to look at"
+    method.write_text(whole)
+    assert "1 of 1 equal" in run(root, *command[2:], cell), "what was kept is not taken for a second run"
     method.write_text("raise RuntimeError('no more')\n")
     done = subprocess.run([*command, "pretrain/half-0"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 1 and "pretrain/half-0: failed: " in done.stdout and "no more" in done.stdout
