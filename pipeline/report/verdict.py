@@ -25,7 +25,8 @@ def _lead(grid: Grid, track: Track) -> str:
     stand = standing(grid, track)
     ranked = [run for run in stand.ranked if not is_reference(grid, run)]
     if len(ranked) < 2:
-        return f"{ranked[0]} alone can be ranked." if ranked else "No run was measured on all ranking tasks yet."
+        alone = "is the only ranked run beside untrained and supervised ones."
+        return f"{ranked[0]} {alone}" if ranked else "No run was measured on all ranking tasks yet."
     first, second = ranked[:2]
     place, next_place = (f"{stand.places[run]:.1f}" for run in (first, second))
     over = f"over {'one task' if len(stand.tasks) == 1 else f'{len(stand.tasks)} tasks'}"

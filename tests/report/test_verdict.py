@@ -47,6 +47,12 @@ def test_references_do_not_lead_and_a_clear_lead_is_called_one(small):
     assert "supervised leads" not in said
 
 
+def test_a_run_that_has_only_references_beside_it_leads_nobody(small):
+    one = with_runs(small, *(run for name, run in small.runs.items() if name != "mae-r50"))
+    measure(one, "knn", {run: values for run, values in CLEAR.items() if run != "mae-r50"})
+    assert told(one)["images"].startswith("mae is the only ranked run beside untrained and supervised ones. Training")
+
+
 def test_a_lead_within_the_noise_is_not_called_one(small):
     measure(small, "knn", CLEAR | {"mae-r50": (60.9, 59.9)})
     assert "before mae-r50 with 3.0, within the noise between seeds" in told(small)["images"]
