@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import os
 import shutil
 import sys
@@ -77,6 +78,21 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
             traceback.print_exc()
             told = f"{type(error).__name__}: {told}"
         sys.exit(f"error: {told}")
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import what a stage needs without a search for garbage on the way, and keep it out of all later searches.
+
+    A million objects come with PyTorch, timm and MMEngine, and stay: looking through them again and again was a sixth of
+    the start of a cell.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # The first of several processes may wait long for the cell, and then find that nothing is to be done. The others hear

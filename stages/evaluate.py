@@ -10,16 +10,17 @@ import sys
 from importlib import import_module
 
 from pipeline.engine.launch import maybe_launch
-from stages import stage
+from stages import loading, stage
 
 
 def main() -> None:
     maybe_launch(sys.argv)
     with stage("evaluate", __doc__) as cell:
-        from pipeline.engine.threads import set_threads
+        with loading():
+            from pipeline.engine.threads import set_threads
 
+            task = import_module(f"pipeline.tasks.{cell.settings['task']}")
         set_threads(cell.settings["threads"])
-        task = import_module(f"pipeline.tasks.{cell.settings['task']}")
         if found := task.evaluate(cell):  # ranks other than the first only take part
             cell.publish(**found)
 

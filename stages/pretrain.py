@@ -11,14 +11,15 @@ Interrupted, it resumes from its last checkpoint when the same command is run ag
 import sys
 
 from pipeline.engine.launch import maybe_launch
-from stages import stage
+from stages import loading, stage
 
 
 def main() -> None:
     maybe_launch(sys.argv)  # over several GPUs or nodes, where they were granted
     with stage("pretrain", __doc__) as cell:
-        from pipeline.engine.pretrain import pretrain
-        from pipeline.engine.threads import set_threads
+        with loading():
+            from pipeline.engine.pretrain import pretrain
+            from pipeline.engine.threads import set_threads
 
         set_threads(cell.settings["threads"])
         pretrain(cell)
