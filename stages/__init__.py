@@ -84,8 +84,8 @@ def stage(name: str, doc: str) -> Iterator[Cell]:
 def loading() -> Iterator[None]:
     """Import what a stage needs without a search for garbage on the way, and keep it out of all later searches.
 
-    A million objects come with PyTorch, timm and MMEngine, and stay: looking through them again and again was a sixth of
-    the start of a cell.
+    A million objects come with PyTorch, timm and MMEngine, and stay: looking through them again and again was a sixth
+    of the start of a cell.
     """
     gc.disable()
     try:
