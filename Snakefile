@@ -52,22 +52,31 @@ def command(wildcards):
     return node(wildcards).command
 
 
+ASKED = {  # of a cluster, in the words of Snakemake's Slurm plugin; None leaves a resource out
+    "nodes": lambda request: request.nodes,
+    "gres": lambda request: f"gpu:{request.gpus}" if request.gpus else None,
+    "cpus_per_task": lambda request: request.cpus,
+    "mem_mb": lambda request: request.memory_gib * 1024,
+    "runtime": lambda request: request.hours * 60,
+    # On several nodes the stage calls srun itself; to the plugin that is an MPI job of one task a node.
+    "mpi": lambda request: "srun" if request.nodes > 1 else None,
+    "tasks": lambda request: request.nodes,
+    "tasks_per_gpu": lambda request: 0,
+}
+
+
+def cluster(*stages):
+    """What the jobs of a rule ask for: numbers if all ask alike, since Snakemake calls a function time and again."""
+    requests = {STUDY.request(stage, run) for stage in stages for run in STUDY.runs}
+    if len(requests) == 1:
+        return {name: value(*requests) for name, value in ASKED.items()}
+    return {name: asked(value) for name, value in ASKED.items()}
+
+
 def asked(value):
-    """What a node asks of a cluster, in the words of Snakemake's Slurm plugin; None leaves a resource out."""
+    """The same, looked up for each job."""
     return lambda wildcards: value(node(wildcards).request)
 
-
-CLUSTER = {
-    "nodes": asked(lambda request: request.nodes),
-    "gres": asked(lambda request: f"gpu:{request.gpus}" if request.gpus else None),
-    "cpus_per_task": asked(lambda request: request.cpus),
-    "mem_mb": asked(lambda request: request.memory_gib * 1024),
-    "runtime": asked(lambda request: request.hours * 60),
-    # On several nodes the stage calls srun itself; to the plugin that is an MPI job of one task a node.
-    "mpi": asked(lambda request: "srun" if request.nodes > 1 else None),
-    "tasks": asked(lambda request: request.nodes),
-    "tasks_per_gpu": 0,
-}
 
 # Slurm's warning before the time limit goes to every process of a job; only the stage knows what to do.
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -102,7 +111,7 @@ rule prepare:
     benchmark:
         "logs/data/{data}.benchmark.tsv"
     resources:
-        **CLUSTER,
+        **cluster("prepare"),
     params:
         command=command,
         settings=settings,
@@ -121,7 +130,7 @@ rule pretrain:
     benchmark:
         f"logs/{PRETRAINED}.benchmark.tsv"
     resources:
-        **CLUSTER,
+        **cluster("pretrain"),
     params:
         command=command,
         settings=settings,
@@ -140,7 +149,7 @@ rule evaluate:
     benchmark:
         f"logs/{CELL}.benchmark.tsv"
     resources:
-        **CLUSTER,
+        **cluster(*STUDY.tasks),
     params:
         command=command,
         settings=settings,
