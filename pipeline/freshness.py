@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import manifest
-from pipeline.graph import Graph
+from pipeline.graph import Graph, Node
 
 TIMESTAMP = ".snakemake_timestamp"  # stands for the time of a folder that a rule declares
 SECOND = 1_000_000_000
@@ -29,10 +30,11 @@ def true_times(graph: Graph) -> dict[Path, int]:
     says what is wrong.
     """
     times: dict[Path, int] = {}
+    content = lru_cache(maxsize=None)(_content)  # one data set is what hundreds of cells read
     for node in graph:
         if node.inputs:
-            _date(times, node.folder, "digest", [node.manifest], node.settings)
-    _date(times, graph.report, "sha256", sorted(graph.report.glob("*")))
+            _date(times, content, node.folder, "digest", [node.manifest], node)
+    _date(times, content, graph.report, "sha256", sorted(graph.report.glob("*")))
     return times
 
 
@@ -64,18 +66,19 @@ def carrier(path: Path) -> Path:
 
 def _date(
     times: dict[Path, int],
+    content: Callable[[Path, str], str],
     folder: Path,
     kind: str,
     products: Iterable[Path],
-    settings: Mapping[str, Any] | None = None,
+    node: Node | None = None,
 ) -> None:
     """Add the products of one manifest; `kind` is how it tells the contents of its inputs."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         found = json.loads((folder / "manifest.json").read_text())
         expected = {Path(entry.get("manifest", name)): entry[kind] for name, entry in found["inputs"].items()}
         before = [times.get(path, path.stat().st_mtime_ns) for path in expected]
-        agree = settings is None or found["settings"] == settings
-        agree = agree and all(_content(path, kind) == content for path, content in expected.items())
+        agree = node is None or found["settings"] == node.settings
+        agree = agree and all(content(path, kind) == told for path, told in expected.items())
         for product in products:
             time = carrier(product).stat().st_mtime_ns
             right = max(time, *before) if agree else min(time, max(before) - SECOND)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
 import stat
-from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def read(path: Path, what: str) -> dict[str, Any]:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_BYTES:
             raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
-        raw = deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
+        raw = pickle.loads(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         others = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise ConfigError(f"there is no {what} {path}; available: {others}{nearest(path, others)}") from None
@@ -54,14 +54,14 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, changed: int, size: int) -> Any:
-    """A file's content; planning a large study asks for the same recipe hundreds of times."""
+def _parse(path: Path, changed: int, size: int) -> bytes:
+    """A file's content, pickled: planning a large study asks for a copy of the same recipe hundreds of times."""
     text = path.read_text()
     _check_form(text)
     content = yaml.load(text, Loader=_Loader)
     if _size(content, {}) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES:,} values, its aliases written out")
-    return content
+    return pickle.dumps(content)
 
 
 def _check_form(text: str) -> None:

@@ -120,19 +120,17 @@ class Study:
 
     def settings(self, stage: str, run: str) -> dict[str, Any]:
         """Every number one cell depends on: recipe or protocol at this scale, with the changes applied."""
+        return deepcopy(self._resolved(stage, run))
+
+    def _resolved(self, stage: str, run: str) -> dict[str, Any]:
         if (stage, run) not in self._settings:
             own = self.runs[run]
             if stage == "pretrain":
                 found = _recipe(own, self.scale) | ({} if own.weights is None else {"weights": own.weights})
             else:
-                found = _protocol(self.tasks[stage], self.scale, self._model(run))
+                found = _protocol(self.tasks[stage], self.scale, self._resolved("pretrain", run)["model"])
             self._settings[stage, run] = {**found, "threads": self.request(stage, run).threads}
-        return deepcopy(self._settings[stage, run])
-
-    def _model(self, run: str) -> str:
-        if ("pretrain", run) not in self._settings:
-            self.settings("pretrain", run)
-        return self._settings["pretrain", run]["model"]
+        return self._settings[stage, run]
 
     @cached_property
     def _settings(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -233,7 +231,7 @@ def load_study(path: str | Path) -> Study:
         cluster=parse_requests(raw.get("cluster"), ["prepare", *stages], "cluster"),
     )
     for stage, run, _ in study.cells():
-        study.settings(stage, run)
+        study._resolved(stage, run)
     return study
 
 
