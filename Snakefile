@@ -17,6 +17,7 @@ import signal
 from pipeline.config import load_study
 from pipeline.freshness import settle
 from pipeline.graph import Graph, command as stage_command
+from pipeline.pace import lift_limit
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
 GRAPH = Graph(STUDY)
@@ -36,6 +37,7 @@ def reads(part):
 
     def manifest(wildcards):
         settle(GRAPH, workflow)
+        lift_limit(workflow)
         folder = node(wildcards).inputs.get(part)
         return f"{folder}/manifest.json" if folder else []
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "plan": {"config", "graph"},
     "statistics": set(),
     "freshness": CORE | {"graph"},
+    "pace": set(),
     "data": CORE | {"cell"},
     "masking": {"config"},
     "nn": {"masking", "config", "files"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "stages": {"report", "tasks", "engine", "data", "cell", "graph", "plan", "lock", *CORE},
 }
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
-TORCH_FREE = ("config", "files", "manifest", "lock", "graph", "cell", "plan", "freshness", "report")
+TORCH_FREE = ("config", "files", "manifest", "lock", "graph", "cell", "plan", "freshness", "pace", "report")
 
 
 def room(file: Path) -> str:
