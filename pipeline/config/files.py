@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import stat
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,7 @@ def read(path: Path, what: str) -> dict[str, Any]:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_BYTES:
             raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
-        raw = pickle.loads(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
+        raw = copied(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except FileNotFoundError:
         others = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise ConfigError(f"there is no {what} {path}; available: {others}{nearest(path, others)}") from None
@@ -35,6 +34,15 @@ def read(path: Path, what: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return mapping(raw, str(path))
+
+
+def copied(value: Any) -> Any:
+    """A copy of what YAML or JSON say, in a third of the time of `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: copied(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [copied(entry) for entry in value]
+    return value
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -54,14 +62,14 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 @lru_cache(maxsize=256)
-def _parse(path: Path, changed: int, size: int) -> bytes:
-    """A file's content, pickled: planning a large study asks for a copy of the same recipe hundreds of times."""
+def _parse(path: Path, changed: int, size: int) -> Any:
+    """A file's content; planning a large study asks for the same recipe hundreds of times."""
     text = path.read_text()
     _check_form(text)
     content = yaml.load(text, Loader=_Loader)
     if _size(content, {}) > MOST_VALUES:
         raise ValueError(f"it has more than {MOST_VALUES:,} values, its aliases written out")
-    return pickle.dumps(content)
+    return content
 
 
 def _check_form(text: str) -> None:

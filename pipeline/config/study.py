@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.errors import ConfigError, check_keys, check_name, check_seeds, mapping, nearest
-from pipeline.config.files import read
+from pipeline.config.files import copied, read
 from pipeline.config.heads import (
     PROTOCOL_HEAD,
     PROTOCOLS,
@@ -120,7 +119,7 @@ class Study:
 
     def settings(self, stage: str, run: str) -> dict[str, Any]:
         """Every number one cell depends on: recipe or protocol at this scale, with the changes applied."""
-        return deepcopy(self._resolved(stage, run))
+        return copied(self._resolved(stage, run))
 
     def _resolved(self, stage: str, run: str) -> dict[str, Any]:
         if (stage, run) not in self._settings:
