@@ -104,6 +104,26 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
+    @cached_property
+    def lacking(self) -> dict[Path, str]:
+        """Folders of cells that cannot be made here, each with the file of released weights that is not there."""
+        found: dict[Path, str] = {}
+        for node in self:
+            weights = self.study.runs[node.run].weights if node.stage == "pretrain" else None
+            if weights is not None and not Path(weights).is_file() and not node.manifest.is_file():
+                found[node.folder] = weights
+            elif waits := [found[folder] for folder in node.inputs.values() if folder in found]:
+                found[node.folder] = waits[0]
+        return found
+
+    @cached_property
+    def ready(self) -> tuple[Node, ...]:
+        """The nodes without those that cannot be made here, nor the data sets that only these would read."""
+        ready = [node for node in self if node.folder not in self.lacking]
+        read = {folder for node in ready for folder in node.inputs.values()}
+        idle = {folder for node in self if node.folder in self.lacking for folder in node.inputs.values()} - read
+        return tuple(node for node in ready if node.folder not in idle)
+
     def node(self, stage: str, run: str, seed: int | str | None = None) -> Node:
         """One node; seeds may come as text.
 

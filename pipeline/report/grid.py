@@ -201,7 +201,8 @@ def estimate(records: Sequence[Mapping[str, Any]], spread: Spread | None) -> Est
 def read_grid(study: Study) -> Grid:
     """Look for the manifest of every cell that a study implies; paths are relative to the project's root."""
     graph = Graph(study)
-    return Grid(study=study, outcomes=tuple(_outcome(graph.node(*cell)) for cell in study.cells()))
+    nodes = [graph.node(*cell) for cell in study.cells()]
+    return Grid(study=study, outcomes=tuple(_outcome(node, graph.lacking.get(node.folder)) for node in nodes))
 
 
 def read_data(study: Study) -> dict[str, Mapping[str, Any] | None]:
@@ -225,7 +226,7 @@ def _data(path: Path) -> Mapping[str, Any]:
     return found if wrong is None else {"damaged": wrong}
 
 
-def _outcome(node: Node) -> Outcome:
+def _outcome(node: Node, lacking: str | None) -> Outcome:
     if node.manifest.is_file():
         try:
             found = manifests.read(node.manifest)
@@ -242,4 +243,4 @@ def _outcome(node: Node) -> Outcome:
         except (ValueError, KeyError, TypeError):
             told = f"the stage failed; its message in {path} cannot be read"
         return Outcome(node=node, status="failed", error=told)
-    return Outcome(node=node, status="not run")
+    return Outcome(node=node, status="not run", error=f"there is no file {lacking}" if lacking else "")
