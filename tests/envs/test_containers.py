@@ -68,4 +68,6 @@ def test_both_begin_alike_and_call_the_projects_own_script():
     assert uv in apptainer
     for recipe in (docker, apptainer):
         assert re.search(r"^\s*(RUN |/opt/unmask/)envs/setup\.sh", recipe, re.MULTILINE)
+    (image,) = re.findall(r'^container: "(.+)"$', Path("Snakefile").read_text(), re.MULTILINE)
+    assert f"apptainer build {image} {APPTAINER}" in apptainer
     assert "envs/setup.sh" in re.findall(r"^setup:.*\n((?:\t.+\n)+)", Path("Makefile").read_text(), re.MULTILINE)[0]
