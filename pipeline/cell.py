@@ -15,6 +15,7 @@ from pipeline import manifest
 from pipeline.config import Run
 from pipeline.files import drop, sha256, sweep, write_atomic
 from pipeline.graph import Graph, Node
+from pipeline.local import nearest
 from pipeline.manifest import ManifestError
 
 
@@ -39,10 +40,10 @@ class Cell:
         """The run that this cell trains or measures."""
         return self.study.runs[self.node.run]
 
-    @property
+    @cached_property
     def data(self) -> Path:
-        """Folder of the data set this cell reads."""
-        return self.node.inputs["data"]
+        """Folder of the data set this cell reads, or its copy on this node's own disk."""
+        return nearest(self.node.inputs["data"])
 
     @property
     def encoder(self) -> Path:

@@ -18,8 +18,9 @@ ALLOWED = {
     "files": set(),
     "manifest": {"files"},
     "lock": set(),
+    "local": {"files", "manifest"},
     "graph": {"config"},
-    "cell": CORE | {"graph"},
+    "cell": CORE | {"graph", "local"},
     "plan": {"config", "graph"},
     "statistics": set(),
     "freshness": CORE | {"graph"},
@@ -34,7 +35,7 @@ ALLOWED = {
     "stages": {"report", "tasks", "engine", "data", "cell", "graph", "plan", "lock", *CORE},
 }
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
-TORCH_FREE = ("config", "files", "manifest", "lock", "graph", "cell", "plan", "freshness", "pace", "report")
+TORCH_FREE = ("config", "files", "manifest", "lock", "local", "graph", "cell", "plan", "freshness", "pace", "report")
 
 
 def room(file: Path) -> str:
