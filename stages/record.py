@@ -55,11 +55,12 @@ def record(path: Path) -> int | None:
                 and all(Path(str(item)).exists() for item in (*stage.deps, *stage.outs))
                 and _is_what_it_says(stage)
             ]
-            for stage in whole:
+            changed = [stage for stage in whole if stage.changed()]
+            for stage in changed:
                 stage.save(run_cache=False)  # which takes most of the time, and dvc.lock tells the same
                 stage.commit()
-            if whole:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
-                whole[0].dvcfile.dump_stages(whole, update_pipeline=False)
+            if changed:  # `dvc commit` stage by stage would read and write dvc.lock as often as there are stages
+                changed[0].dvcfile.dump_stages(changed, update_pipeline=False)
     except (NotDvcRepoError, SCMError):
         return None  # as in an unpacked release: the study is done all the same
     except DvcException as error:
