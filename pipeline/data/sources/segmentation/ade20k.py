@@ -5,25 +5,20 @@ Zhou et al., "Scene Parsing through ADE20K Dataset", CVPR 2017. 20,210 training 
 packed has 255 for the former and classes from 0 for the latter.
 """
 
-import io
 import json
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.config import ConfigError
-from pipeline.data.inspection import MOST_BYTES, Findings, Picture, look_at, read_picture
+from pipeline.data.inspection import Findings
+from pipeline.data.label_maps import EMPTY, IGNORE, open_labels, pack_pairs
 from pipeline.data.official import Options, check_counts, check_root, journal_of
-from pipeline.data.outside import read_file, read_text
-from pipeline.data.packed import PackWriter
-from pipeline.data.pictures import open_whole
+from pipeline.data.outside import read_text
 
 KEY = "root"
-IGNORE = 255
-EMPTY = "no pixel has a class"
 LAYOUT = (
     "Expected: ADEChallengeData2016/ with images/training/*.jpg, images/validation/*.jpg, "
     "annotations/training/*.png, annotations/validation/*.png and objectInfo150.txt. "
@@ -51,7 +46,9 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     check_counts(KEY, root, options.expect, found)
     findings, splits = Findings(), {}
     for split, folder in _SPLITS.items():
-        _pack(options, root, folder, split, names[split], len(classes), files, findings, journal_of(work, split))
+        pairs = [(f"images/{folder}/{name}.jpg", f"annotations/{folder}/{name}.png") for name in names[split]]
+        read = partial(read_labels, num_classes=len(classes))
+        pack_pairs(options, root, split, pairs, read, files, findings, journal_of(work, split))
         mine = f"images/{folder}/"
         count = len(names[split]) - sum(bad["file"].startswith(mine) for bad in findings.rejects)
         if count and count == sum(odd["file"].startswith(mine) and odd["note"] == EMPTY for odd in findings.notes):
@@ -68,73 +65,16 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     }
 
 
-def _pack(
-    options: Options,
-    root: Path,
-    folder: str,
-    split: str,
-    names: list[str],
-    num_classes: int,
-    files: Path,
-    findings: Findings,
-    journal: Path,
-) -> None:
-    def look(name: str) -> tuple[Picture, bytes]:
-        picture = read_picture(root, root / "images" / folder / f"{name}.jpg")
-        path = root / "annotations" / folder / f"{name}.png"
-        labels = read_labels(read_file(root, path, MOST_BYTES), num_classes)
-        if labels.shape != (picture.height, picture.width):
-            raise ValueError(
-                f"{picture.width} x {picture.height} pixels, but {labels.shape[1]} x {labels.shape[0]} labels"
-            )
-        if (labels == IGNORE).all():
-            picture = replace(picture, notes=(*picture.notes, EMPTY))
-        return picture, _as_png(labels)
-
-    shard_bytes = options.shard_mib * 2**20
-    with (
-        PackWriter(files, split, shard_bytes) as images,
-        PackWriter(files, f"{split}-labels", shard_bytes) as maps,
-    ):
-        for name, (picture, labels) in look_at(
-            names,
-            name=lambda name: f"images/{folder}/{name}.jpg",
-            look=look,
-            notes=lambda seen: seen[0].notes,
-            findings=findings,
-            num_workers=options.num_workers,
-            what=f"packing {split}",
-            packs=(images, maps),
-            journal=journal,
-        ):
-            size = {"height": picture.height, "width": picture.width}
-            images.add(f"{name}.jpg", picture.data, **size)
-            maps.add(f"{name}.png", labels, **size)
-
-
 def read_labels(data: bytes, num_classes: int) -> np.ndarray:
     """Decodes a label image: (H, W) uint8, classes from 0, `IGNORE` where the file says 0.
 
     Raises:
         ValueError: it is no lossless image of one label a pixel, or has labels above `num_classes`.
     """
-    if data[:3] == b"\xff\xd8\xff":
-        raise ValueError("label image is a JPEG, whose compression changes labels; expected a PNG")
-    image = open_whole(data, formats=("PNG",))
-    if image.mode not in ("L", "P"):
-        raise ValueError(f"label image has mode {image.mode}; expected one label a pixel (L or P)")
-    if image.mode == "L" and data[24] < 8:
-        raise ValueError(f"label image has {data[24]} bits a pixel; expected 8, since fewer are stretched when read")
-    labels = np.array(image)
+    labels = np.array(open_labels(data, modes=("L", "P")))
     if labels.max(initial=0) > num_classes:
         raise ValueError(f"label image holds label {labels.max()}; expected 0 to {num_classes}")
     return labels - np.uint8(1)  # 0 becomes 255: unsigned numbers wrap around
-
-
-def _as_png(labels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _stems(root: Path, folder: str) -> list[str]:
