@@ -4,6 +4,11 @@
 {{ file PATH }}         a file of the repository
 {{ constant PATH NAME }}    a text that a module defines
 {{ departures METHOD }} the paragraph of that name in a method's docstring
+{{ figure METHOD }}     its drawing, of docs/drawings.py
+{{ recipe METHOD }}, {{ runs METHOD }}, {{ reported METHOD }}   what files say of it, see docs/systems.py
+
+On pages of methods a line `$$ ... $$`, and `$...$` in a line, is LaTeX. It becomes MathML, which browsers show by
+themselves.
 """
 
 import ast
@@ -12,8 +17,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from drawings import FIGURES  # beside this file, which MkDocs adds to the path
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
-from reference import PAGES  # beside this file, which MkDocs adds to the path
+from mkdocs.structure.pages import Page
+from reference import PAGES
+from systems import recipe, reported, runs
 
 ROOT = Path(__file__).parent.parent
 # Pages that stand at the top of the repository, where its visitors look for them.
@@ -32,8 +41,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Fill in what stands for a part of the code, and lead links to the top of the repository to their pages."""
+    if page.file.src_uri.startswith("methods/"):
+        markdown = re.sub(r"^\$\$ (.+) \$\$$", _equation, markdown, flags=re.MULTILINE)
+        markdown = re.sub(r"\$([^$\n]+)\$", lambda found: convert(found[1]), markdown)
     for name in TOP:
         markdown = markdown.replace(f"](../{name})", f"]({name.lower()})")
     return re.sub(
@@ -71,8 +83,13 @@ def departures(method: str) -> str:
     first, *others = rest.split("\n- ")
     points = [" ".join(point.split()) for point in (first.split("\n\n")[0], *others)]
     return "\n".join(
-        [f"**Departures**: {points[0]}", *(["", *(f"- {point}" for point in points[1:])] if others else [])]
+        [f"{points[0][0].upper()}{points[0][1:]}", *(["", *(f"- {point}" for point in points[1:])] if others else [])]
     )
+
+
+def _equation(found: re.Match[str]) -> str:
+    """One that may be wider than a telephone, and is then scrolled by keys too."""
+    return f'<div class="equation" tabindex="0">{convert(found[1], display="block")}</div>'
 
 
 def _block(path: str, text: str) -> str:
@@ -84,4 +101,8 @@ PARTS = {
     "file": lambda path: _block(path, (ROOT / path).read_text()),
     "constant": lambda path, name: f"> {constant_of(path, name)}",
     "departures": departures,
+    "figure": FIGURES.__getitem__,
+    "recipe": recipe,
+    "runs": runs,
+    "reported": reported,
 }

@@ -9,14 +9,14 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
-import yaml
-from keys import checked_keys, literal_keys, record_keys  # beside this file, as `words` is
+from keys import checked_keys, literal_keys, record_keys  # beside this file, as `markup` and `words` are
+from markup import as_yaml, escape, table
 from pydantic import BaseModel, Field
 from words import DATA_SET, MANIFEST, PROVENANCE, RECORD, RUN, STUDY, TASK
 
@@ -36,7 +36,7 @@ def commands() -> str:
     verbs = re.findall(r"^([a-z]+):.*## (.*)$", Path("Makefile").read_text(), re.MULTILINE)
     told = [
         "# Commands",
-        _table(("verb", "what it does"), [(f"`make {verb}`", text) for verb, text in verbs]),
+        table(("verb", "what it does"), [(f"`make {verb}`", text) for verb, text in verbs]),
         "`CORES=4` changes how many cores a verb uses, `STUDY=mine` the study it is about, `ARGS=...` what `make test` "
         "and `make lock` pass on.",
     ]
@@ -61,7 +61,7 @@ def studies() -> str:
             _keys("A task", checked_keys(path, "_task"), TASK),
             "## What a stage asks of a cluster",
             " ".join((Request.__doc__ or "").split()),
-            _table(("key", "value"), [(f"`{name}`", text) for name, text in request.items()]),
+            table(("key", "value"), [(f"`{name}`", text) for name, text in request.items()]),
         ]
     )
 
@@ -97,9 +97,9 @@ def models() -> str:
             f"## {path.stem}",
             f"`pipeline/nn/families/{path.stem}.py` takes {', '.join(found.takes)}{more}; "
             f"gives {', '.join(found.gives)}.",
-            _table(
+            table(
                 ("model", "sizes"),
-                [(f"`{name}`", _value(size)[1:-1]) for name, size in found.models.items()],
+                [(f"`{name}`", as_yaml(size)[1:-1]) for name, size in found.models.items()],
             ),
         ]
     return "\n\n".join(told)
@@ -121,8 +121,8 @@ def data_sources() -> str:
         ]
         told += [
             f"## {name} ({kind})",
-            _escape(" ".join(doc.split("\n\n")[0].split())),
-            _table(("option", "value", ""), rows),
+            escape(" ".join(doc.split("\n\n")[0].split())),
+            table(("option", "value", ""), rows),
         ]
     return "\n\n".join(told)
 
@@ -131,7 +131,7 @@ def types() -> str:
     """What the head of a recipe or protocol may say under `types`."""
     doc = import_module("pipeline.config.types").__doc__ or ""
     rows = [(f"`{name}`", words(kind)) for name, kind in VOCABULARY.items()]
-    return "\n\n".join(["# Types of settings", doc.strip(), "## Vocabulary", _table(("type", "a value is"), rows)])
+    return "\n\n".join(["# Types of settings", doc.strip(), "## Vocabulary", table(("type", "a value is"), rows)])
 
 
 def manifests() -> str:
@@ -181,7 +181,7 @@ def _sections(name: str, folder: Path, head: tuple[str, ...]) -> str:
     types = flatten(raw.get("types", {}))
     scales = {key: flatten(value) for key, value in raw.items() if key not in head}
     told = [
-        f"`{key}: {_value(value)}`"
+        f"`{key}: {as_yaml(value)}`"
         for key, value in raw.items()
         if key in head and key not in ("types", "names", "title")
     ]
@@ -189,15 +189,15 @@ def _sections(name: str, folder: Path, head: tuple[str, ...]) -> str:
     rows = [
         (
             f"`{key}`",
-            _value(types[key], code=True) if key in types else "",
-            *(_value(section.get(key, "–"), code=key in section) for section in scales.values()),
+            as_yaml(types[key], code=True) if key in types else "",
+            *(as_yaml(section.get(key, "–"), code=key in section) for section in scales.values()),
         )
         for key in sorted(keys, key=lambda key: (key not in types, keys.index(key)))
     ]
     for key, spec in types.items():
         setting(spec, f"{name}: {key}")  # it is one
     title = f"## {name}\n\n**{raw['title']}**, `{folder / name}.yaml`: {', '.join(told)}"
-    return f"{title}\n\n{_table(('setting', 'type', *scales), rows)}"
+    return f"{title}\n\n{table(('setting', 'type', *scales), rows)}"
 
 
 def _head(model: type[BaseModel]) -> str:
@@ -207,7 +207,7 @@ def _head(model: type[BaseModel]) -> str:
 
 def _fields(model: type[BaseModel]) -> str:
     rows = [(f"`{name}`", _words(field), _default(field)) for name, field in model.model_fields.items()]
-    return _table(("key", "value", ""), rows)
+    return table(("key", "value", ""), rows)
 
 
 def _words(field: Any) -> str:
@@ -218,11 +218,11 @@ def _words(field: Any) -> str:
 def _plain(told: str) -> str:
     """What the parser's own words leave to Python's."""
     told = re.sub(r"typing\.Literal\[(.*?)\]", lambda found: f"one of {found[1]}", told)
-    return _escape(re.sub(r"dict\[str, .*?\]", "a mapping", told))
+    return escape(re.sub(r"dict\[str, .*?\]", "a mapping", told))
 
 
 def _default(field: Any) -> str:
-    return "required" if field.is_required() else f"default `{_value(field.get_default())}`"
+    return "required" if field.is_required() else f"default `{as_yaml(field.get_default())}`"
 
 
 def _doc(model: type) -> str:
@@ -243,20 +243,4 @@ def _keys(title: str, found: Mapping[str, str], told: Mapping[str, str]) -> str:
     if odd := set(found) ^ set(told):
         raise KeyError(f"{title}: {sorted(odd)} stand in the code or in docs/words.py alone")
     rows = [(f"`{key}`", told[key], *((note,) if note else ())) for key, note in found.items()]
-    return f"## {title}\n\n{_table(('key', 'meaning', '')[: len(rows[0])], rows)}"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _value(value: Any, code: bool = False) -> str:
-    """A value as YAML has it."""
-    listed = [list(value) if isinstance(value, tuple) else value]
-    text = _escape(yaml.safe_dump(listed, default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1])
-    return f"`{text}`" if code else text
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return f"## {title}\n\n{table(('key', 'meaning', '')[: len(rows[0])], rows)}"
