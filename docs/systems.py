@@ -29,7 +29,7 @@ def recipe(name: str) -> str:
         (
             f"`{key}`",
             *(as_yaml(section[key], code=True) if key in section else "–" for section in scales.values()),
-            "; ".join(f"{scale}: {said[f'{scale}.{key}']}" for scale in scales if f"{scale}.{key}" in said),
+            _remark("; ".join(f"{scale}: {said[f'{scale}.{key}']}" for scale in scales if f"{scale}.{key}" in said)),
         )
         for key in keys
     ]
@@ -39,7 +39,7 @@ def recipe(name: str) -> str:
         table(("setting", *scales, "remarks"), rows),
     ]
     sizes = [
-        (f"`{model}`", f"`{key}: {as_yaml(found)}`", said.get(f"{scale}.by_model.{model}.{key}", ""))
+        (f"`{model}`", f"`{key}: {as_yaml(found)}`", _remark(said.get(f"{scale}.by_model.{model}.{key}", "")))
         for scale, section in raw.items()
         if scale in scales
         for model, changes in section.get("by_model", {}).items()
@@ -87,6 +87,8 @@ def _remarks(path: Path) -> Iterator[tuple[str, str]]:
 
     def walk(node: Any, place: tuple[str, ...], before: list[str]) -> Iterator[tuple[str, str]]:
         for key, found in node.value:
+            if key.value == "<<":  # what is merged is remarked on where it stands
+                continue
             line, column = key.start_mark.line, key.start_mark.column
             if not lines[line][:column].strip():  # others are told of by the first one of their line
                 above = [text.strip()[1:] for text in lines[:line]]
@@ -98,12 +100,21 @@ def _remarks(path: Path) -> Iterator[tuple[str, str]]:
                     before.append(remark[1].strip())
             inside = (*place, key.value)
             if isinstance(found, yaml.MappingNode) and found.value:
-                yield from walk(found, inside, [f"of all `{key.value}`, {remark}" for remark in before])
+                yield from walk(found, inside, [_of_all(key.value, remark) for remark in before])
             elif before:
                 yield ".".join(inside), escape("; ".join(before))
             before = []
 
     yield from walk(yaml.compose(path.read_text()), (), [])
+
+
+def _of_all(section: str, remark: str) -> str:
+    return remark if remark.startswith("of all ") else f"of all `{section}`, {remark}"
+
+
+def _remark(said: str) -> str:
+    """Not squeezed by the columns before it."""
+    return said and f'<span class="remark">{said}</span>'
 
 
 @cache

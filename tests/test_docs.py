@@ -55,16 +55,6 @@ COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    # Not --quiet: what is not said is not counted as a warning either.
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of the project in which each file that a page tells to write is written."""
     folder = copy_tree(tmp_path_factory.mktemp("docs"))
