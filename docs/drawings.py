@@ -204,7 +204,7 @@ EXSSNET = figure(
     grid(292, 26, "--a-- A---a --a-- ----- -a--A", 16), arrow((114, 70), (150, 70)), arrow((250, 70), (286, 70)),
     cell(20, 140, "a"), text(46, 154, "used, and trained by this task", "start"), cell(20, 168, "A"),
     text(46, 182, "used as an earlier task left it", "start"), cell(20, 196, "-"), text(46, 210, "not used", "start"),
-    text(20, 246, "First the mask is learned with all weights still,", "start"),
+    text(20, 246, "First the mask is learned with all weights frozen,", "start"),
     text(20, 266, "then those of its weights that are free.", "start"),
 )  # fmt: skip
 
