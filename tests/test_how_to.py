@@ -17,22 +17,22 @@ from tests.workflow.graphs import copy_tree
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    return copy_tree(tmp_path / "project")
+    return copy_tree(tmp_path)
 
 
-def test_a_folder_of_images_is_prepared_as_the_how_to_says(project, tmp_path):
+def test_a_folder_of_images_is_prepared_as_the_how_to_says(project):
     """Its own set and its own line, with a root that is there."""
     (line,) = [words for page, words in COMMANDS if page == "data.md"]
     found = next(yaml.safe_load(text) for page, _, text in EXAMPLES if page == "data.md")
-    found["data"]["birds"]["root"] = str(tmp_path)
-    for split, count in (("train", 3), ("val", 2)):
+    found["data"]["birds"]["root"] = str(project / "pictures")
+    for split, count in (("train", 12), ("val", 5)):
         for number in range(2 * count):
-            path = tmp_path / split / ("finch", "robin")[number % 2] / f"{number}.jpg"
+            path = project / "pictures" / split / ("finch", "robin")[number % 2] / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (24, 16), (number, 90, 200)).save(path)
     made = run_workflow(project, STUDY | found, line)
     assert made["data"]["classes"] == ["finch", "robin"]
-    assert [made["data"]["splits"][split]["count"] for split in ("train", "val")] == [6, 4]
+    assert [made["data"]["splits"][split]["count"] for split in ("train", "val")] == [24, 10]
 
 
 def test_the_recipe_of_the_how_to_trains(project):
@@ -42,13 +42,7 @@ def test_the_recipe_of_the_how_to_trains(project):
     digits = STUDY["data"]["digits"] | {"train_images": 64, "val_images": 16}
     short = {"train.duration": "2 steps", "train.warmup": "1 steps", "train.batch_size": 8}
     study = STUDY | {"data": {"digits": digits}, "runs": {"mine": {"method": "block_mae", "set": short}}}
-    line = [
-        "snakemake",
-        "--cores",
-        "1",
-        "--configfile=config/mine.yaml",
-        "results/blocks/pretrain/mine-0/manifest.json",
-    ]
+    line = ["snakemake", "--cores", "1", "--configfile=config/mine.yaml", "results/mine/pretrain/mine-0/manifest.json"]
     made = run_workflow(project, study, line)
     assert made["settings"]["options"]["mask_kind"] == "block" and "files/encoder.safetensors" in made["artefacts"]
 

@@ -107,8 +107,8 @@ def test_all_runs_are_shown(site, monkeypatch, study):
         method = RECIPES[run.method].get("method", run.method)
         if method not in BASELINES:
             page = next(name for name in SYSTEMS if f"{{{{ runs {method} }}}}" in PAGES[name])
-            after = built(site, page).partition('id="runs"')[2]
-            (row,) = re.findall(rf"<tr>\s*<td><code>{run.name}</code></td>(.*?)</tr>", after, re.S)
+            boxes = re.findall(rf"of <code>config/{study}.yaml</code>.*?</details>", built(site, page), re.S)
+            (row,) = re.findall(rf"<tr>\s*<td><code>{run.name}</code></td>(.*?)</tr>", "".join(boxes), re.S)
             codes = [html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", row, re.S)]
             changes = [yaml.safe_load(code) for code in codes if ": " in code]
             assert changes == [{key: value} for key, value in run.changes.items()]
