@@ -13,6 +13,7 @@ from pipeline.config import flatten, load_study
 from pipeline.config.files import read
 from pipeline.config.heads import RECIPE_HEAD, RECIPES
 from pipeline.config.study import Run, Study
+from pipeline.report.comparison import COMPARISONS
 from pipeline.report.papers import MARKS, PAPERS, load_quotes, quote_tables
 from pipeline.report.table import Table
 
@@ -70,12 +71,15 @@ def reported(method: str) -> str:
     words = " and ".join(f"“{mark}”" for mark in marks.values())
     return "\n\n".join(
         [
-            f"`{path}`, {_count(len(quotes), 'number')}:",
+            f"Quoted, never measured here: {_count(len(quotes), 'number')} of `{path}`.",
             f"> {escape(head.partition(' `kind` says')[0])}",
             *([f"What is marked {words} is not the authors’ word."] if marks else []),
+            f"Which of them measured ones are held against, and how far apart the two may lie, says `{held}`."
+            if (held := COMPARISONS / f"{method}.yaml").is_file()
+            else "None of them is held against a measured one.",
             *(
-                _folded(_titled(found, marks), _quoted(found), shown=len(quotes) <= FEW)
-                for found in quote_tables(method, quotes)
+                _folded(_titled(found, marks), _quoted(found), shown=place == 0 or len(quotes) <= FEW)
+                for place, found in enumerate(quote_tables(method, quotes))
             ),
         ]
     )

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ PAGES = {name: (ROOT / f"docs/methods/{name}.md").read_text() for name in SYSTEM
 BASELINES = {"random", "supervised", "pretrained"}
 RECIPES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(ROOT.glob("config/recipes/*.yaml"))}
 OWN = {name: raw for name, raw in RECIPES.items() if f"{{{{ recipe {name} }}}}" in "".join(PAGES.values())}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def placeholders(kind: str) -> list[str]:
@@ -129,3 +131,21 @@ def test_figure_and_equation_can_be_read_by_all(site, name):
     assert text.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 1
     assert not re.search(r"\$|\\[a-z]+", plain(text.partition('id="equation"')[2].partition('id="in-the-code"')[0]))
     assert "{{" not in plain(text)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install the package chromium to run it")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing_serious(site, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+    with playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        for name in ("methods/elo", "methods/mae", "reference/recipes"):
+            page.goto((site / f"{name}.html").as_uri(), wait_until="load")
+            found = axe.run(page).response["violations"]
+            assert not [
+                (each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")
+            ]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing is wider than the screen"
+        browser.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
-HOME = {"dependencies": ("pipeline", "stages", "benchmarks"), "dev": ("pipeline", "stages", "benchmarks", "tests")}
+HOME = {"dependencies": ("pipeline", "stages", "benchmarks"), "dev": ("pipeline", "stages", "benchmarks", "docs", "tests")}
 BY_OTHERS = {"onedl-mmcv"}  # mmdet and mmseg import it and declare it in an extra only
 CALLED = "\n".join(
     path.read_text()
