@@ -17,6 +17,7 @@ from pipeline.report.comparison import COMPARISONS
 from pipeline.report.papers import MARKS, PAPERS, load_quotes, quote_tables
 from pipeline.report.table import Table
 
+STUDIES = ("demo", "paper", "released")  # not smoke, which is for tests, nor quick, a part of the demo
 FEW = 12  # reported numbers that are shown unfolded
 
 
@@ -52,13 +53,13 @@ def recipe(name: str) -> str:
 
 
 def runs(method: str) -> str:
-    """Runs of a method in the demo study and in that of the papers, and what measures them."""
+    """Runs of a method in the project's studies, and what measures them."""
     told = []
-    for name, study in ((name, _study(name)) for name in ("demo", "paper")):
+    for name, study in ((name, _study(name)) for name in STUDIES):
         own = [run for run in study.runs.values() if (run.head.method or run.method) == method]
         rows = table(("run", "what it changes", "learns from", "measured by"), [_run(run, study) for run in own])
         title = f"{_count(len(own), 'run')} of `config/{name}.yaml`"
-        told.append(_folded(title, rows, shown=name == "demo") if own else f"No run of `config/{name}.yaml`.")
+        told += [_folded(title, rows, shown=name == "demo")] if own else []
     return "\n\n".join(told)
 
 
@@ -129,7 +130,8 @@ def _study(name: str) -> Study:
 def _run(run: Run, study: Study) -> tuple[str, ...]:
     tasks = [study.tasks[name].short for name in study.tasks if run.name in study.tasks[name].runs]
     changes = [f"recipe `{run.method}`"] if run.head.method else []
-    changes += [f"`{key}: {as_yaml(found)}`" for key, found in run.changes.items()]
+    read = {"weights": run.weights} if run.weights else {}
+    changes += [f"`{key}: {as_yaml(found)}`" for key, found in (read | dict(run.changes)).items()]
     return f"`{run.name}`", ", ".join(changes), f"`{run.teacher}`" if run.teacher else "", ", ".join(tasks)
 
 

@@ -102,7 +102,7 @@ def test_all_reported_numbers_are_shown(site, name):
     assert ("is not the authors’ word" in text) == any(q["kind"] in ("third_party", "second_hand") for q in quotes)
 
 
-@pytest.mark.parametrize("study", ["demo", "paper"])
+@pytest.mark.parametrize("study", ["demo", "paper", "released"])
 def test_all_runs_are_shown(site, monkeypatch, study):
     monkeypatch.chdir(ROOT)
     for run in load_study(f"config/{study}.yaml").runs.values():
@@ -113,7 +113,8 @@ def test_all_runs_are_shown(site, monkeypatch, study):
             (row,) = re.findall(rf"<tr>\s*<td><code>{run.name}</code></td>(.*?)</tr>", "".join(boxes), re.S)
             codes = [html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", row, re.S)]
             changes = [yaml.safe_load(code) for code in codes if ": " in code]
-            assert changes == [{key: value} for key, value in run.changes.items()]
+            read = {"weights": run.weights} if run.weights else {}
+            assert changes == [{key: value} for key, value in (read | dict(run.changes)).items()]
             assert run.teacher is None or run.teacher in codes
 
 
