@@ -11,28 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config import flatten
+from pipeline.devices import find_device
 from pipeline.report.grid import Grid, Outcome, estimate, unique
 from pipeline.report.table import Column, Entry, Table, number, word
 from pipeline.statistics import Estimate, spreads
-
-# Peak dense TFLOP/s (no sparsity) of the makers' data sheets: bf16 on tensor cores, float32 outside them.
-# The first name found in the device's name counts, so longer names stand before shorter ones.
-PEAKS: dict[str, dict[str, float]] = {
-    "B200": {"bf16": 2250.0, "float32": 75.0},
-    "H200": {"bf16": 989.4, "float32": 66.9},
-    "H100 PCIe": {"bf16": 756.0, "float32": 51.2},
-    "H100 NVL": {"bf16": 835.5, "float32": 60.0},
-    "H100": {"bf16": 989.4, "float32": 66.9},
-    "A100": {"bf16": 312.0, "float32": 19.5},
-    "L40S": {"bf16": 362.0, "float32": 91.6},
-    "L4": {"bf16": 121.0, "float32": 30.3},
-    "A40": {"bf16": 149.7, "float32": 37.4},
-    "A10": {"bf16": 125.0, "float32": 31.2},
-    "V100": {"float32": 15.7},
-    "RTX 4090": {"bf16": 165.2, "float32": 82.6},
-    "RTX 3090": {"bf16": 71.0, "float32": 35.6},
-}
-
 
 SPEED = "samples_per_second"
 _MACHINE = ("device", "num_devices", "num_threads")
@@ -40,10 +22,8 @@ _MACHINE = ("device", "num_devices", "num_threads")
 
 def peak_flops(device: str, precision: str) -> float | None:
     """FLOP/s that one device can reach at a precision, or None where no published figure is recorded."""
-    for name, peaks in PEAKS.items():
-        if all(part in device for part in name.split()):
-            return None if precision not in peaks else peaks[precision] * 1e12
-    return None
+    found = find_device(device)
+    return found.peaks[precision] * 1e12 if found and precision in found.peaks else None
 
 
 def utilisation(cost: Mapping[str, Any], precision: str) -> tuple[float | None, str]:
