@@ -4,9 +4,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/work/uv/bin
 CORES ?= 2
 STUDY ?= demo
+DEVICE ?= H100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick all test check format bench report verify docs lock clean
+.PHONY: help setup demo quick all plan test check format bench report verify docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ all: setup ## any study from data to report: make all STUDY=demo
 	snakemake --cores $(CORES) --configfile=config/$(STUDY).yaml $$progress -- all
 	@cat reports/$(STUDY)/summary.txt
 	@echo "Report: $(CURDIR)/reports/$(STUDY)/index.html"
+
+plan: setup ## what a study costs before it is run: make plan STUDY=paper DEVICE=A100 ARGS="--budget 500"
+	@python -m stages.cost --study config/$(STUDY).yaml --device "$(DEVICE)" $(ARGS)
 
 # Each worker keeps to one core: two that each think they have all of them wait for one another.
 test: export OMP_NUM_THREADS = 1

@@ -6,6 +6,7 @@
 {{ departures METHOD }} the paragraph of that name in a method's docstring
 {{ figure METHOD }}     its drawing, of docs/drawings.py
 {{ recipe METHOD }}, {{ runs METHOD }}, {{ reported METHOD }}   what files say of it, see docs/systems.py
+{{ made MODULE FUNCTION }}  what a function of the project returns
 
 On pages of methods a line `$$ ... $$`, and `$...$` in a line, is LaTeX. It becomes MathML, which browsers show by
 themselves.
@@ -14,6 +15,7 @@ themselves.
 import ast
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +107,5 @@ PARTS = {
     "recipe": recipe,
     "runs": runs,
     "reported": reported,
+    "made": lambda module, name: getattr(import_module(module), name)(),
 }

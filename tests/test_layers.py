@@ -19,6 +19,8 @@ ALLOWED = {
     "manifest": {"files"},
     "lock": set(),
     "local": {"files", "manifest"},
+    "devices": set(),
+    "cost": CORE | {"devices", "graph"},
     "graph": {"config"},
     "cell": CORE | {"graph", "local"},
     "plan": {"config", "graph"},
@@ -31,11 +33,14 @@ ALLOWED = {
     "methods": {"masking", "nn", "config"},
     "engine": {"methods", "masking", "nn", "data", "cell", "lock", *CORE},
     "tasks": {"statistics", "engine", "methods", "masking", "nn", "data", "cell", *CORE},
-    "report": {"statistics", "cell", "graph", *CORE},
-    "stages": {"report", "tasks", "engine", "data", "cell", "graph", "plan", "lock", *CORE},
+    "report": {"statistics", "cell", "devices", "graph", *CORE},
+    "stages": {"report", "tasks", "engine", "data", "cell", "cost", "devices", "graph", "plan", "lock", *CORE},
 }
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
-TORCH_FREE = ("config", "files", "manifest", "lock", "local", "graph", "cell", "plan", "freshness", "pace", "report")
+TORCH_FREE = (
+    "config", "files", "manifest", "lock", "local", "devices", "graph", "cost", "cell", "plan", "freshness", "pace",
+    "report",
+)  # fmt: skip
 
 
 def room(file: Path) -> str:

@@ -1,0 +1,155 @@
+"""Operations of the encoders that `config/models/` names, by their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import models
+from pipeline.cost.parts import NOTHING, Part, blocks, conv
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+
+
+class Unknown(Exception):
+    """There is no saying what something costs; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """An encoder on samples of one size.
+
+    width: D, of its features. embed: the layer that sees the sample. body: all behind it, on whole samples.
+    patches, steps: L, and how many moments they are of; patch_size: in pixels. maps: channels and side of each stage's.
+    """
+
+    width: int
+    embed: Part
+    body: Part
+    patches: int = 0
+    steps: int = 1
+    patch_size: int = 0
+    maps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def whole(self) -> Part:
+        return self.embed + self.body
+
+    def visible(self, mask_ratio: float) -> int:
+        """Tokens of a masked sample: the class token, and K patches, rounded down as the authors do."""
+        return 1 + int(self.patches * (1 - mask_ratio))
+
+    @property
+    def places(self) -> int:
+        """Tokens of a whole one."""
+        return 1 + self.patches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformer(Encoder):
+    """One of patches; depth: of its blocks. projection: width of the space that it shares with texts, if any."""
+
+    depth: int
+    projection: int
+
+    def blocks(self, tokens: float) -> Part:
+        return blocks(tokens, self.width, self.depth)
+
+
+def build(model: str, side: int, frames: int | None = None, tubelet: int | None = None) -> Encoder:
+    """An encoder on images of a side in pixels, or on clips.
+
+    Args:
+        model: a name of `config/models/`.
+        frames: of a clip; None for images.
+        tubelet: frames of a patch, where an encoder of images is given clips; None for each frame by itself.
+
+    Raises:
+        Unknown: for its family there is no formula.
+    """
+    size = models()[model]
+    if "patch_size" in size:
+        return _transformer(size, side, frames, tubelet or size.get("tubelet"))
+    if "small_stem" in size and "net" not in size:
+        return _frame_by_frame(_resnet(size, side), frames)
+    if "space_strides" in size and frames:
+        return _r2plus1d(size, side, frames)
+    raise Unknown(f"there is no formula for encoders of family {size['family']}")
+
+
+def _transformer(size: Mapping[str, Any], side: int, frames: int | None, tubelet: int | None) -> Encoder:
+    patch, width = size["patch_size"], size["width"]
+    steps = frames // tubelet if frames and tubelet else 1
+    patches = steps * (side // patch) ** 2
+    embed = conv(patches, 3, width, (tubelet if frames and tubelet else 1) * patch**2)
+    encoder = Transformer(
+        width=width,
+        embed=embed,
+        body=blocks(1 + patches, width, size["num_blocks"]),
+        patches=patches,
+        steps=steps,
+        patch_size=patch,
+        depth=size["num_blocks"],
+        projection=size.get("projection", 0),
+    )
+    return _frame_by_frame(encoder, None if tubelet else frames)
+
+
+def _frame_by_frame(encoder: Encoder, frames: int | None) -> Encoder:
+    if not frames:
+        return encoder
+    return Encoder(width=encoder.width, embed=encoder.embed.passes(frames), body=encoder.body.passes(frames))
+
+
+def _resnet(size: Mapping[str, Any], side: int) -> Encoder:
+    small, expansion = size["small_stem"], EXPANSION[size["block"]]
+    side = side if small else _half(side)
+    embed = conv(side**2, 3, 64, 9 if small else 49)
+    side, inside, body, maps = side if small else _half(side), 64, NOTHING, []
+    for stage, (depth, width) in enumerate(zip(size["layers"], size["channels"], strict=True)):
+        outside = width * expansion
+        for place in range(depth):
+            before, side = side, side if place or not stage else _half(side)
+            if expansion == 1:
+                body += conv(side**2, inside, width, 9) + conv(side**2, width, width, 9)
+            else:
+                body += conv(before**2, inside, width, 1) + conv(side**2, width, width, 9)
+                body += conv(side**2, width, outside, 1)
+            if inside != outside or before != side:
+                body += conv(side**2, inside, outside, 1)
+            inside = outside
+        maps.append((inside, side))
+    return Encoder(width=inside, embed=embed, body=body, maps=tuple(maps))
+
+
+def _r2plus1d(size: Mapping[str, Any], side: int, frames: int) -> Encoder:
+    """Each convolution as one of space and one of time, with as many channels between them as come out."""
+    space, time, kind = size["space_strides"], size["time_strides"], size["block"]
+    inside, expansion = size["channels"][0], EXPANSION[kind]
+    side, moments = -(-side // space[0]), -(-frames // time[0])
+    embed = conv(side**2 * frames, 3, inside, size["stem_kernel"] ** 2)
+    body = conv(side**2 * moments, inside, inside, 3)
+    side = _half(side) if size["pooled_stem"] else side
+    for stage, (depth, width) in enumerate(zip(size["layers"], size["channels"], strict=True), 1):
+        outside = width * expansion
+        for place in range(depth):
+            before, side = side, side if place else -(-side // space[stage])
+            earlier, moments = moments, moments if place else -(-moments // time[stage])
+            entering = inside
+            if expansion > 1:
+                body += conv(before**2 * earlier, inside, width, 1)
+                entering = width
+            body += conv(side**2 * earlier, entering, width, 9) + conv(side**2 * moments, width, width, 3)
+            if expansion > 1:
+                body += conv(side**2 * moments, width, outside, 1)
+            else:
+                body += conv(side**2 * moments, width, width, 9) + conv(side**2 * moments, width, width, 3)
+            if (inside, before, earlier) != (outside, side, moments):
+                body += conv(side**2 * moments, inside, outside, 1)
+            inside = outside
+    return Encoder(width=inside, embed=embed, body=body)
+
+
+def _half(side: int) -> int:
+    return -(-side // 2)

@@ -1,0 +1,158 @@
+"""What a cell has to compute and to read: operations, samples, and the parameters that it publishes.
+
+The rules of tasks follow from the names of their settings, so a task of the same names is planned without more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from pipeline.config import DataSet, Study, models
+from pipeline.config.durations import Duration
+from pipeline.cost import dense, sets
+from pipeline.cost.encoders import Encoder, Unknown, build
+from pipeline.cost.parts import Step
+
+WEIGHT = 4  # bytes of a parameter
+STATES = 3  # a checkpoint holds weights and two moments of each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a cell does.
+
+    flops: operations. precision: they run in. samples: that are read, as `loading` names them; None where nobody
+    measured that. published, checkpoint: bytes of weights that stay, and of one checkpoint.
+    """
+
+    flops: float
+    precision: str
+    samples: float
+    loading: str | None
+    published: float = 0.0
+    checkpoint: float = 0.0
+
+
+def work_of(study: Study, stage: str, run: str) -> Work:
+    """What a cell of a study does.
+
+    Raises:
+        Unknown: with the reason.
+    """
+    settings = study.settings(stage, run)
+    if stage == "pretrain":
+        return pretraining(study, run, settings)
+    task = study.tasks[stage]
+    model = study.settings("pretrain", run)["model"]
+    if "pyramid" in settings:
+        counts = count(task.data)
+        return training(settings, dense.step(settings, model, counts["classes"]), counts["train"])
+    if not {"feature", "drop_path"} & settings.keys():
+        raise Unknown(f"there is no formula for {task.protocol}")
+    return measuring(settings, model, count(task.data), moves=task.track == "video")
+
+
+def pretraining(study: Study, run: str, settings: Mapping[str, Any]) -> Work:
+    """A run's pretraining; one that trains nothing publishes its encoder."""
+    own = study.runs[run]
+    if "train" not in settings or "weights" in settings:
+        encoder = _encoder(settings, settings["model"])
+        return Work(
+            flops=0.0, precision="float32", samples=0, loading=None, published=WEIGHT * encoder.whole.parameters
+        )
+    teacher = None if own.teacher is None else study.settings("pretrain", own.teacher)["model"]
+    return training(settings, step_of(settings, teacher), count(own.data)["train"], publishes=True)
+
+
+def step_of(settings: Mapping[str, Any], teacher: str | None) -> Step:
+    """One sample of a method's step.
+
+    Args:
+        settings: its recipe.
+        teacher: model of the run it learns from.
+    """
+    try:
+        formula = import_module(f"pipeline.cost.methods.{settings['method']}")
+    except ModuleNotFoundError:
+        raise Unknown(f"there is no formula for {settings['method']}") from None
+    encoder, learned = _encoder(settings, settings["model"]), None
+    if teacher is not None:
+        sizes, side = models(), settings["augment"]["image_size"]
+        grid = side // sizes[settings["model"]].get("patch_size", side)
+        learned = build(teacher, grid * sizes[teacher].get("patch_size", side))
+    return formula.step(settings, encoder, learned)
+
+
+def measuring(settings: Mapping[str, Any], model: str, counts: Mapping[str, int], *, moves: bool) -> Work:
+    """A task that gives an encoder whole samples, frozen or fine-tuned."""
+    frames = settings["num_frames"] if moves else None
+    encoder = build(model, settings["image_size"], frames, settings.get("tubelet") if moves else None)
+    seen = settings.get("temporal_views", 1) * settings.get("spatial_crops", 1)  # of each sample in evaluation
+    unaugmented = "clip" if moves else "plain"
+    if "train" not in settings:
+        samples = (counts["train"] + counts["val"]) * seen
+        flops = samples * encoder.whole.forward
+        return Work(flops=flops, precision="float32", samples=samples, loading=unaugmented)
+    train, validation = counts["train"], counts["val"] * seen
+    if "holdout_share" in settings:
+        train = round(train * (1 - settings["holdout_share"]))
+        step = Step(frozen=encoder.whole)
+    else:
+        train = round(train * (1 - settings.get("num_out_classes", 0) / counts["classes"]))
+        step = Step(embedded=encoder.embed, trained=encoder.body)
+    done = training(settings, step, train)
+    return Work(
+        flops=done.flops + validation * encoder.whole.forward,
+        precision=done.precision,
+        samples=done.samples + validation,
+        loading=done.loading,
+        checkpoint=done.checkpoint,
+    )
+
+
+def count(data: DataSet) -> dict[str, int]:
+    """Samples of `train` and `val`, and `classes`: of a set that is prepared, or as it is expected or known to be.
+
+    Raises:
+        Unknown: nothing says how many there are.
+    """
+    manifest = data.folder / "manifest.json"
+    if manifest.is_file():
+        found = json.loads(manifest.read_text())["data"]
+        splits = {split: found["splits"][split]["count"] for split in ("train", "val") if split in found["splits"]}
+        return {"classes": max(1, len(found.get("classes", ()))), **splits}
+    known = sets.known(data)
+    expected = data.options.get("expect") or {}
+    counts = {"classes": 1, **({} if known is None else known.counts), **expected}
+    if not {"train", "val"} <= counts.keys():
+        raise Unknown(f"how many samples {data.name} has is not known before it is prepared")
+    return counts
+
+
+def _encoder(settings: Mapping[str, Any], model: str) -> Encoder:
+    augment = settings.get("augment", {})
+    return build(model, augment.get("image_size", 224), augment.get("num_frames"))
+
+
+def training(settings: Mapping[str, Any], step: Step, samples: int, *, publishes: bool = False) -> Work:
+    """A training of so many samples an epoch."""
+    train = settings["train"]
+    batch = min(train["batch_size"], samples)
+    seen = Duration.parse(train["duration"]).steps(samples, batch) * batch * settings.get("repeats", 1)
+    augment = settings.get("augment", {})
+    loading = {"jitter": "jitter" if augment.get("jitter_share") else "crop"}.get(
+        augment.get("kind"), augment.get("kind")
+    )
+    pictures = 2 if settings.get("views", 1) == 2 or settings.get("same_class_share") is not None else 1
+    return Work(
+        flops=seen * step.flops,
+        precision=train["precision"],
+        samples=seen * pictures,
+        loading=loading,
+        published=WEIGHT * 2 * step.parameters if publishes else 0.0,  # the encoder, and all of the method
+        checkpoint=WEIGHT * STATES * step.parameters,
+    )
