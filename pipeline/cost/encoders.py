@@ -48,13 +48,18 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer(Encoder):
-    """One of patches; depth: of its blocks. projection: width of the space that it shares with texts, if any."""
+    """One of patches.
+
+    depth: of its blocks. biased_heads: of attention whose logits have a bias, which keeps them; 0 without one.
+    projection: width of the space that it shares with texts, if any.
+    """
 
     depth: int
+    biased_heads: int
     projection: int
 
     def blocks(self, tokens: float) -> Part:
-        return blocks(tokens, self.width, self.depth)
+        return _blocks(tokens, self.width, self.depth, self.biased_heads)
 
 
 def build(model: str, side: int, frames: int | None = None, tubelet: int | None = None) -> Encoder:
@@ -83,17 +88,25 @@ def _transformer(size: Mapping[str, Any], side: int, frames: int | None, tubelet
     steps = frames // tubelet if frames and tubelet else 1
     patches = steps * (side // patch) ** 2
     embed = conv(patches, 3, width, (tubelet if frames and tubelet else 1) * patch**2)
+    heads = size["num_heads"] if "layer_scale" in size else 0  # a BEiT
     encoder = Transformer(
         width=width,
         embed=embed,
-        body=blocks(1 + patches, width, size["num_blocks"]),
+        body=_blocks(1 + patches, width, size["num_blocks"], heads),
         patches=patches,
         steps=steps,
         patch_size=patch,
         depth=size["num_blocks"],
+        biased_heads=heads,
         projection=size.get("projection", 0),
     )
     return _frame_by_frame(encoder, None if tubelet else frames)
+
+
+def _blocks(tokens: float, width: int, depth: int, biased_heads: int) -> Part:
+    """Blocks; a BEiT's also keep two branches in front of LayerScale, and probabilities and bias of attention."""
+    more = depth * (2 * 4 * tokens * width + 2 * 2 * biased_heads * tokens**2) if biased_heads else 0.0
+    return blocks(tokens, width, depth) + Part(kept=more)
 
 
 def _frame_by_frame(encoder: Encoder, frames: int | None) -> Encoder:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.config import ConfigError, Study
@@ -68,7 +69,8 @@ def estimate(node: Node, device: Device, mfu: float | None = None) -> Estimate:
     device, share = (device, mfu) if request.gpus else (CORE, None)
     computing = 0.0
     if work.flops:
-        computing = hours_of(work.flops, number, device, work.precision, share)
+        twice = work.again / 3  # the forward pass of so many blocks, a third of the step
+        computing = (1 + twice) * hours_of(work.flops, number, device, work.precision, share)
     milliseconds = sets.MILLISECONDS.get(work.loading or "", 0.0)
     loading = work.samples * milliseconds / 1000 / (request.nodes * request.cpus) / 3600 if request.gpus else 0.0
     return Estimate(
@@ -198,6 +200,22 @@ class Forecast:
         """A run and those that it learned from."""
         teacher = self.study.runs[run].teacher
         return [run] if teacher is None else [run, *self._teachers(teacher)]
+
+    def too_large(self, cell: Estimate) -> bool:
+        """Whether a step takes more memory than a device has, an estimate that is good to a tenth."""
+        memory = self.device.memory_gib
+        return bool(cell.work and memory and cell.work.memory(cell.devices) > memory * GIB)
+
+    def accumulate(self, cell: Estimate) -> int:
+        """As many micro-batches, twice, four times, ... those of the cell's settings, as let its step fit a device."""
+        number = 1
+        room = (self.device.memory_gib or math.inf) * GIB
+        assert cell.work
+        while (
+            cell.work.states < room and replace(cell.work, batch=cell.work.batch / number).memory(cell.devices) > room
+        ):
+            number *= 2
+        return number * cell.node.settings["train"]["accumulate"]
 
     @property
     def unknown(self) -> Mapping[str, list[Estimate]]:

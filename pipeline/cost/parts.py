@@ -1,4 +1,4 @@
-"""Floating-point operations and parameters of the parts that networks are made of, for one sample.
+"""Operations, parameters and memory of the parts that networks are made of, for one sample.
 
 A product of an (n, a) and an (a, b) matrix is 2 n a b operations, a multiplication and an addition each; norms,
 activations and biases are not counted, as PyTorch's counter does not.
@@ -8,32 +8,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Bytes that a Transformer's block keeps for each of its channels and tokens: both inputs of its norms in float32; in
+# bfloat16 both their outputs, queries, keys and values, what attention gives, and what the MLP's hidden layer takes and
+# gives, four times as wide.
+KEPT = 2 * 4 + 2 * (2 + 3 + 1 + 2 * 4)
+KEPT_FROZEN = KEPT - 2 * (2 + 4)  # without the inputs of linear maps, which only their weights' gradient needs
+KEPT_AGAIN = 4  # where it is computed again: its input
+
 
 @dataclass(frozen=True)
 class Part:
     """A part of a network.
 
     linear: operations with weights, forward. attention: of activations with each other. parameters: how many.
+    kept: bytes of a Transformer's blocks for the backward pass; of other parts they are not counted.
     """
 
     linear: float = 0.0
     attention: float = 0.0
     parameters: float = 0.0
+    kept: float = 0.0
 
     @property
     def forward(self) -> float:
         return self.linear + self.attention
 
     def __add__(self, other: Part) -> Part:
-        return Part(self.linear + other.linear, self.attention + other.attention, self.parameters + other.parameters)
+        return Part(
+            self.linear + other.linear,
+            self.attention + other.attention,
+            self.parameters + other.parameters,
+            self.kept + other.kept,
+        )
 
     def __mul__(self, times: float) -> Part:
         """As many parts, each with weights of its own."""
-        return Part(self.linear * times, self.attention * times, self.parameters * times)
+        return Part(self.linear * times, self.attention * times, self.parameters * times, self.kept * times)
 
     def passes(self, times: float) -> Part:
         """The same weights, used more than once."""
-        return Part(self.linear * times, self.attention * times, self.parameters)
+        return Part(self.linear * times, self.attention * times, self.parameters, self.kept * times)
 
 
 NOTHING = Part()
@@ -64,6 +78,11 @@ class Step:
         """Those that are trained."""
         return self.trained.parameters + self.embedded.parameters
 
+    def kept(self, again: float = 0.0) -> float:
+        """Bytes that are kept for the backward pass, of blocks a share of which is computed again."""
+        whole = self.trained.kept + self.passed.kept * KEPT_FROZEN / KEPT
+        return whole * (1 - again * (1 - KEPT_AGAIN / KEPT))
+
 
 def linear(places: float, inside: float, outside: float) -> Part:
     """A linear map of each place."""
@@ -77,7 +96,7 @@ def conv(places: float, inside: float, outside: float, kernel: float) -> Part:
 
 def blocks(tokens: float, width: float, depth: int) -> Part:
     """Transformer blocks whose MLP is four times as wide, attention unfused."""
-    one = Part(24 * tokens * width**2, 4 * tokens**2 * width, 12 * width**2 + 13 * width)
+    one = Part(24 * tokens * width**2, 4 * tokens**2 * width, 12 * width**2 + 13 * width, KEPT * tokens * width)
     return one * depth
 
 

@@ -9,6 +9,7 @@ from pipeline.cost import sets
 from pipeline.cost.estimate import GIB, Estimate, Forecast, total_kwh
 
 NUMBERS = (1, 8, 64, 512)  # of devices, of which the wall clock is told
+MOST = 20  # cells that a refusal names
 
 
 def report(forecast: Forecast, number: int | None = None) -> str:
@@ -22,18 +23,19 @@ def report(forecast: Forecast, number: int | None = None) -> str:
 
 def check(forecast: Forecast) -> None:
     """Raises ConfigError for cells that take longer than the hours that they ask for."""
-    late = [cell for cell in forecast.cells if not cell.fits]
+    late = sorted((cell for cell in forecast.cells if not cell.fits), key=lambda cell: -cell.hours)
     if late:
         told = [
             f"  {cell.node.name}: asks for {cell.node.request.hours} h, needs {_hours(cell.hours)}"
             f" on {cell.devices} devices{_waits(cell)}"
-            for cell in sorted(late, key=lambda cell: -cell.hours)
+            for cell in late[:MOST]
         ]
+        more = f"\n  and {len(late) - MOST} more" if len(late) > MOST else ""
         raise ConfigError(
             f"{len(late)} of {len(forecast.cells)} cells of {forecast.study.path} do not end within their hours:\n"
             + "\n".join(told)
-            + "\nAsk for more nodes, or more hours, under cluster (of the study, or of one run). A job that is stopped "
-            "goes on when it is submitted again: to have it so, run the study as it is"
+            + f"{more}\nAsk for more nodes, or more hours, under cluster (of the study, or of one run). A job that is "
+            "stopped goes on when it is submitted again: to have it so, run the study as it is"
         )
 
 
@@ -107,10 +109,26 @@ def _totals(forecast: Forecast, number: int | None) -> str:
         f"Longest chain: {_hours(longest)}, {' → '.join(cell.node.name for cell in way)}.",
         f"Wall clock at best: {', '.join(clocks)} devices.",
     ]
+    lines += _memory(forecast)
     for reason, cells in forecast.unknown.items():
         names = sorted({f"{cell.node.stage} of {cell.node.run}" for cell in cells})
         lines.append(f"Not estimated, {len(cells)} cells: {reason} ({_some(names)}).")
     return "\n".join(lines)
+
+
+def _memory(forecast: Forecast) -> list[str]:
+    """The largest step, and what is to be done about those that no device holds."""
+    sizes = {cell.node.name: cell.work.memory(cell.devices) / GIB for cell in forecast.cells if cell.work}
+    largest = max(sizes, key=lambda name: sizes[name], default="")
+    if not sizes.get(largest) or not forecast.device.memory_gib:
+        return []
+    lines = [f"Memory: {_number(sizes[largest])} GiB of {forecast.device.memory_gib} for the largest step, {largest}."]
+    late = [f"{cell.node.name} ({_number(sizes[cell.node.name])} GiB; train.accumulate: {forecast.accumulate(cell)})"
+            for cell in forecast.cells if forecast.too_large(cell)]  # fmt: skip
+    if late:
+        lines.append(f"More than a device has, {len(late)} cells: {_some(late)}. More micro-batches, more nodes, or "
+                     "train.activation_checkpointing where their recipe has it.")  # fmt: skip
+    return lines
 
 
 def _waits(cell: Estimate) -> str:

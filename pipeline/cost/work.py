@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +18,9 @@ from pipeline.cost.encoders import Encoder, Unknown, build
 from pipeline.cost.parts import Step
 
 WEIGHT = 4  # bytes of a parameter
+STATE = 4 * WEIGHT + 2  # of one that is trained: itself, its gradient, two moments, and itself in bfloat16
+# Options of embedded sets that say how many samples are made.
+MADE = {f"{split}_{unit}" for split in ("train", "val") for unit in ("images", "clips", "items")}
 STATES = 3  # a checkpoint holds weights and two moments of each
 
 
@@ -26,7 +29,9 @@ class Work:
     """What a cell does.
 
     flops: operations. precision: they run in. samples: that are read, as `loading` names them; None where nobody
-    measured that. published, checkpoint: bytes of weights that stay, and of one checkpoint.
+    measured that. published, checkpoint: bytes of weights that stay, and of one checkpoint. batch: samples that all
+    devices hold at once, 0 where nothing is trained. kept, states: bytes that a step keeps of each
+    sample, and of the weights; 0 where that is not known. again: share of the blocks that is computed twice.
     """
 
     flops: float
@@ -35,6 +40,14 @@ class Work:
     loading: str | None
     published: float = 0.0
     checkpoint: float = 0.0
+    batch: float = 0.0
+    kept: float = 0.0
+    states: float = 0.0
+    again: float = 0.0
+
+    def memory(self, devices: int) -> float:
+        """Bytes of each device of so many; 0 where that is not known."""
+        return self.kept * self.batch / devices + self.states if self.kept else 0.0
 
 
 def work_of(study: Study, stage: str, run: str) -> Work:
@@ -102,20 +115,16 @@ def measuring(settings: Mapping[str, Any], model: str, counts: Mapping[str, int]
         train = round(train * (1 - settings["holdout_share"]))
         step = Step(frozen=encoder.whole)
     else:
-        train = round(train * (1 - settings.get("num_out_classes", 0) / counts["classes"]))
+        outside = settings.get("num_out_classes", 0) / counts["classes"]
+        train = round(train * (1 - outside)) if outside < 1 else train  # of an embedded set classes are not known
         step = Step(embedded=encoder.embed, trained=encoder.body)
     done = training(settings, step, train)
-    return Work(
-        flops=done.flops + validation * encoder.whole.forward,
-        precision=done.precision,
-        samples=done.samples + validation,
-        loading=done.loading,
-        checkpoint=done.checkpoint,
-    )
+    flops = done.flops + validation * encoder.whole.forward
+    return replace(done, flops=flops, samples=done.samples + validation)
 
 
 def count(data: DataSet) -> dict[str, int]:
-    """Samples of `train` and `val`, and `classes`: of a set that is prepared, or as it is expected or known to be.
+    """Samples of `train` and `val`, and `classes`: of a prepared set, or as it is made, expected or known to be.
 
     Raises:
         Unknown: nothing says how many there are.
@@ -127,7 +136,8 @@ def count(data: DataSet) -> dict[str, int]:
         return {"classes": max(1, len(found.get("classes", ()))), **splits}
     known = sets.known(data)
     expected = data.options.get("expect") or {}
-    counts = {"classes": 1, **({} if known is None else known.counts), **expected}
+    made = {key.split("_")[0]: value for key, value in data.options.items() if key in MADE}
+    counts = {"classes": 1, **({} if known is None else known.counts), **made, **expected}
     if not {"train", "val"} <= counts.keys():
         raise Unknown(f"how many samples {data.name} has is not known before it is prepared")
     return counts
@@ -141,6 +151,7 @@ def _encoder(settings: Mapping[str, Any], model: str) -> Encoder:
 def training(settings: Mapping[str, Any], step: Step, samples: int, *, publishes: bool = False) -> Work:
     """A training of so many samples an epoch."""
     train = settings["train"]
+    again = train.get("activation_checkpointing", 0.0)
     batch = min(train["batch_size"], samples)
     seen = Duration.parse(train["duration"]).steps(samples, batch) * batch * settings.get("repeats", 1)
     augment = settings.get("augment", {})
@@ -155,4 +166,8 @@ def training(settings: Mapping[str, Any], step: Step, samples: int, *, publishes
         loading=loading,
         published=WEIGHT * 2 * step.parameters if publishes else 0.0,  # the encoder, and all of the method
         checkpoint=WEIGHT * STATES * step.parameters,
+        batch=batch * settings.get("repeats", 1) / train["accumulate"],
+        kept=step.kept(again),
+        states=STATE * step.parameters + WEIGHT * step.frozen.parameters,
+        again=again,
     )

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.config import ConfigError, load_study
+from pipeline.config.heads import RECIPE_HEAD
+from pipeline.config.sections import section
 from pipeline.cost.estimate import Forecast, hours_of
-from pipeline.cost.work import work_of
+from pipeline.cost.work import count, step_of, training, work_of
 from pipeline.devices import DEVICES
 from tests.real import ROOT
 
@@ -110,19 +113,77 @@ def test_a_budget_takes_the_cheapest_with_their_teachers_and_tasks(study):
     assert forecast.affordable(of["random"] + of["mae-200"] + of["imae"]).keys() == some.keys()
 
 
-def test_what_is_not_known_is_said(study):
-    forecast = Forecast(study(data={"imagenet-1k": {**IMAGENET, "expect": None}}), "H100")
-    assert not forecast.unknown, "the set is a public one"
+def test_samples_are_those_that_are_prepared_or_made_or_expected_or_known(study):
+    def samples(spec):
+        found = study(data={"mine": spec})
+        return found, lambda: count(found.data["mine"])
+
+    _, known = samples({**IMAGENET, "expect": None})
+    assert known() == {"train": 1281167, "val": 50000, "classes": 1000}, "of a public set"
+    _, expected = samples({**IMAGENET, "expect": {"train": 126689, "val": 5000, "classes": 100}})
+    assert expected()["train"] == 126689
     digits = yaml.safe_load((ROOT / "config/demo.yaml").read_text())["data"]["digits"]
-    forecast = Forecast(study(data={"digits": digits}), "H100")
-    (reason,) = forecast.unknown
-    assert reason == "how many samples digits has is not known before it is prepared"
-    prepared = forecast.study.data["digits"].folder
+    found, made = samples(digits)
+    assert made() == {"train": digits["train_images"], "val": digits["val_images"], "classes": 1}
+    prepared = found.data["mine"].folder
     prepared.mkdir(parents=True)
     told = {"data": {"classes": ["a"] * 10, "splits": {"train": {"count": 1000}, "val": {"count": 500}}}}
     (prepared / "manifest.json").write_text(json.dumps(told))
-    again = Forecast(forecast.study, "H100")
-    assert not again.unknown and cell(again, "knn", "mae").work.samples == 1500
+    assert made() == {"train": 1000, "val": 500, "classes": 10}
+    assert cell(Forecast(found, "H100"), "knn", "mae").work.samples == 1500
+
+
+def test_what_is_not_known_is_said(study):
+    paper = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    r2plus1d = {"model": "r2plus1d_50", "augment.num_frames": 32}
+    runs = {"elo": {"method": "elo_by_hand"}, "random": {"method": "random_video", "data": "clips", "set": r2plus1d}}
+    clips = {"clips": paper["data"]["clips-with-sound"]}
+    forecast = Forecast(
+        study(data=clips, runs=runs, tasks={"zipf": {"seeds": [0], "data": "clips", "runs": ["elo"]}}), "H100"
+    )
+    assert {reason: len(cells) for reason, cells in forecast.unknown.items()} == {
+        "there is no formula for elo": 1,
+        "how many samples clips has is not known before it is prepared": 1,
+    }
+    assert forecast.affordable(1e9).keys() == {"random"}, "what is not estimated is not offered"
+
+
+# GiB of activations on each of sixteen devices, by an estimate with fake tensors of the real steps.
+ACTIVATIONS = {
+    ("dbot", "beit_huge", 4096): 149,
+    ("maskdistill", "beit_huge", 2048): 74,
+    ("clmae", "vit_huge", 4096): 115,
+    ("supervised", "vit_huge", 4096): 91,
+}
+
+
+@pytest.mark.parametrize(("method", "model", "batch"), ACTIVATIONS)
+def test_memory_is_what_fake_tensors_say(monkeypatch, method, model, batch):
+    monkeypatch.chdir(ROOT)
+    path = f"config/recipes/{method}.yaml"
+    settings = section(Path(path), RECIPE_HEAD, "paper", {"model": model}, path) | {"method": method}
+    settings["train"]["activation_checkpointing"] = 0.0
+    work = training(settings, step_of(settings, "clip_large" if "beit" in model else None), 1281167)
+    assert work.batch == batch
+    assert work.kept * batch / 16 / 2**30 == pytest.approx(ACTIVATIONS[method, model, batch], rel=0.06)
+    assert work.memory(16) == pytest.approx(work.kept * batch / 16 + work.states)
+    settings["train"]["activation_checkpointing"] = 0.5
+    again = training(settings, step_of(settings, "clip_large" if "beit" in model else None), 1281167)
+    assert again.kept == pytest.approx((1 - 0.5 * 8 / 9) * work.kept)
+
+
+def test_steps_of_the_paper_study_fit_their_devices(monkeypatch):
+    """But for two runs at ViT-H, which want micro-batches or activation checkpointing."""
+    monkeypatch.chdir(ROOT)
+    forecast = Forecast(load_study("config/paper.yaml"), "H100")
+    large = {c.node.name for c in forecast.cells if forecast.too_large(c)}
+    assert large <= {"pretrain@supervised-h-0", "pretrain@clmae-h-0"}
+    small = Forecast(forecast.study, "A10")
+    mae = cell(small, "pretrain", "mae-h")
+    assert not small.too_large(cell(small, "knn", "mae-h")) and small.too_large(mae)
+    number = small.accumulate(mae)
+    each = mae.work.kept * mae.work.batch / mae.devices
+    assert each / number + mae.work.states <= 24 * 2**30 < each / (number / 2) + mae.work.states
 
 
 def test_a_cell_without_gpus_computes_on_cores(study):
