@@ -66,11 +66,17 @@ def _head(forecast: Forecast) -> str:
 
 
 def _stages(forecast: Forecast) -> str:
-    rows = [("stage", "cells", "EFLOP", "device-hours", "longest job, h", "wait for data")]
+    rows = [("stage", "cells estimated", "EFLOP", "device-hours", "longest job, h", "wait for data")]
     for stage in dict.fromkeys(cell.node.stage for cell in forecast.cells):
-        cells = [cell for cell in forecast.cells if cell.node.stage == stage and cell.work]
-        rows.append((stage, *_sums(cells), _number(max((c.hours for c in cells), default=0.0)),
-                     str(sum(c.loading > c.computing for c in cells))))  # fmt: skip
+        all_ = [cell for cell in forecast.cells if cell.node.stage == stage]
+        known = [cell for cell in all_ if cell.work]
+        if not known:
+            rows.append((stage, f"0 of {len(all_)}", *["–"] * 4))
+            continue
+        count, *sums = _sums(known)
+        longest, waiting = max(cell.hours for cell in known), sum(cell.loading > cell.computing for cell in known)
+        told = count if len(known) == len(all_) else f"{count} of {len(all_)}"
+        rows.append((stage, told, *sums, _number(longest), str(waiting)))
     return _table(rows)
 
 
