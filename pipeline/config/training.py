@@ -53,6 +53,8 @@ class Train(BaseModel):
     unscheduled: parts of the model that keep their rate. alternate: the part that takes every second step.
     drop_path: largest probability with which a block is skipped.
     clip_norm: largest norm of the gradient; null for none.
+    activation_checkpointing: share of a transformer's blocks whose activations are not kept but computed again for the
+        gradient: less memory, and up to a third more time at 1; 0 for none.
     inherit_optimizer, publish_optimizer: go on with the teacher's moments; leave one's own to others.
     num_workers: of the loader. checkpoint_every, log_every: in steps.
     """
@@ -83,6 +85,7 @@ class Train(BaseModel):
     alternate: Text | None = None
     drop_path: BelowOne = 0.0
     clip_norm: Positive | None = None
+    activation_checkpointing: Fraction = 0.0
     inherit_optimizer: Flag = False
     publish_optimizer: Flag = False
     precision: Literal["float32", "bf16"]

@@ -14,15 +14,16 @@ from mmengine.model import MMDistributedDataParallel
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.data.images import as_it_is
+from pipeline.engine.flops import count_flops
 from pipeline.engine.hooks import CheckpointHook, LogHook, ScheduleHook
 from pipeline.engine.preemption import Preemption
 from pipeline.engine.runner import Precision, Runner, StepLoop
 from pipeline.engine.sampler import GlobalBatches
 from pipeline.engine.schedules import Schedule
 from pipeline.manifest import processor
+from pipeline.nn.recompute import recomputing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Portions:
     checkpoint_every, log_every: in steps.
     num_workers: loader processes per device.
     clip_norm: largest norm of the gradient, None for no clipping.
+    activation_checkpointing: share of a transformer's blocks whose activations are computed again in the backward pass.
     """
 
     num_steps: int
@@ -46,6 +48,7 @@ class Portions:
     log_every: int
     num_workers: int
     clip_norm: float | None = None
+    activation_checkpointing: float = 0.0
 
 
 def fit(
@@ -110,9 +113,10 @@ def fit(
         pin_memory=device == "cuda",
         persistent_workers=portions.num_workers > 0,
     )
-    flops = (
-        _flops(model, next(iter(loader))) * portions.accumulate * dist.get_world_size()
-    )  # on all ranks: a step may hold collectives
+    bare = getattr(model, "module", model)
+    flops = count_flops(bare, next(iter(loader))) * portions.accumulate * dist.get_world_size()
+    if bare is not model:
+        _settle_buckets(model)
     preemption = Preemption()
     logging = LogHook(log_path, portions.log_every, portions.batch_size * repeats, phase, steps_before)
     saving = CheckpointHook(work, portions.checkpoint_every, preemption, logging)
@@ -132,7 +136,7 @@ def fit(
         randomness={"seed": seed},
     )
     try:
-        with preemption:
+        with preemption, recomputing(bare, portions.activation_checkpointing):
             runner.train()
     finally:
         logging.close()
@@ -170,25 +174,18 @@ def _distributed(model: nn.Module, device: str) -> nn.Module:
     return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
 
 
-def _flops(model: nn.Module, batch: Any) -> int:
-    """Floating-point operations of one micro-batch's forward and backward pass.
+def _settle_buckets(model: nn.Module) -> None:
+    """Give each trainable parameter a gradient of zeros, in the order of a backward pass: the last one first.
 
-    After its first backward pass PyTorch's DDP orders gradients anew, and with three processes or more their sum is
-    rounded by that order: this pass is the first one of a beginning and of a resumed training alike.
+    After its first backward pass PyTorch's DDP puts gradients into buckets anew, in the order in which they came, and
+    with three processes or more their sum is rounded by that order: this pass is the first one of a beginning and of a
+    resumed training alike.
     """
-    module = getattr(model, "module", model)
-    count = FlopCounterMode(display=False)
-    state = torch.random.get_rng_state()
-    # Running statistics and queues are put back.
-    buffers = [(part, {name: buffer.clone() for name, buffer in part.named_buffers(recurse=False)})
-               for part in model.modules()]  # fmt: skip
-    model.train()
-    with count:
-        losses = model._run_forward(module.data_preprocessor(batch, training=True), mode="loss")  # type: ignore[operator]
-        module.parse_losses(losses)[0].backward()
+    bare = model.module
+    trained = [parameter for parameter in bare.parameters() if parameter.requires_grad]
+    bare.forward = lambda: torch.stack([0 * parameter.flatten()[0] for parameter in trained]).sum()
+    try:
+        model().backward()
+    finally:
+        del bare.forward
     model.zero_grad(set_to_none=True)
-    for part, kept in buffers:
-        for name, buffer in kept.items():
-            setattr(part, name, buffer)
-    torch.random.set_rng_state(state)
-    return count.get_total_flops()

@@ -8,6 +8,7 @@ Pretraining and every trained task share this glue and its keys:
     base_lr or lr              peak rate × batch / 256 (the linear scaling rule of Goyal et al. 2017), or as it is
     schedule                   `cosine`, `poly` or `multistep`; see `pipeline.engine.schedules`
     weight_decay, layer_decay, clip_norm, precision, num_workers, checkpoint_every, log_every
+    activation_checkpointing   share of a transformer's blocks that trade memory for time
     inherit_optimizer, publish_optimizer   go on with the teacher's moments; leave one's own to others
 """
 
@@ -83,6 +84,7 @@ def train(
             checkpoint_every=sized["checkpoint_every"],
             log_every=sized["log_every"],
             clip_norm=sized.get("clip_norm"),
+            activation_checkpointing=sized.get("activation_checkpointing", 0.0),
         ),
         work=work,
         seed=seed,

@@ -64,7 +64,7 @@ def test_samples_are_counted_in_their_own_unit(train):
 
 def test_counting_flops_leaves_no_trace(train, monkeypatch):
     weights, *_ = train("with")
-    monkeypatch.setattr("pipeline.engine.fit._flops", lambda *_: 0)
+    monkeypatch.setattr("pipeline.engine.fit.count_flops", lambda *_: 0)
     assert same(weights, train("without")[0])
 
 

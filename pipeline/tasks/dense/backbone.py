@@ -6,6 +6,7 @@ B images, D width, P patch size, h = H / P and w = W / P patches.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,7 @@ class MapViT(nn.Module):
             if options.layer_scale is not None and shared is None:
                 block.ls1 = LayerScale(self.width, init_values=options.layer_scale)
                 block.ls2 = LayerScale(self.width, init_values=options.layer_scale)
+            block.forward = partial(_attend_on_map, block)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps of the tapped blocks.
@@ -103,9 +105,7 @@ class MapViT(nn.Module):
         tokens = self.norm_pre(tokens if self.pos_embed is None else tokens + self._positions(grid))
         maps: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks):
-            first, second = _scales(block)
-            tokens = tokens + block.drop_path1(first(block.attn(block.norm1(tokens), grid)))
-            tokens = tokens + block.drop_path2(second(block.mlp(block.norm2(tokens))))
+            tokens = block(tokens, grid)
             if index in self.taps:
                 maps[index] = tokens[:, self.num_prefix :].transpose(1, 2).unflatten(2, grid)
         return [maps[index] for index in self.taps]
@@ -117,6 +117,13 @@ class MapViT(nn.Module):
         table = table.transpose(1, 2).unflatten(2, self.pretrained_grid)
         table = F.interpolate(table.float(), size=grid, mode="bicubic", align_corners=False)
         return torch.cat([prefix, table.flatten(2).transpose(1, 2).to(prefix.dtype)], dim=1)
+
+
+def _attend_on_map(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """A timm block with a `MapAttention`: (B, T + h w, D) -> the same shape, for the grid (h, w)."""
+    first, second = _scales(block)
+    tokens = tokens + block.drop_path1(first(block.attn(block.norm1(tokens), grid)))
+    return tokens + block.drop_path2(second(block.mlp(block.norm2(tokens))))
 
 
 def _scales(block: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
