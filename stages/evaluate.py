@@ -21,7 +21,7 @@ def main() -> None:
 
             task = import_module(f"pipeline.tasks.{cell.settings['task']}")
         set_threads(cell.settings["threads"])
-        if found := task.evaluate(cell):  # ranks other than the first only take part
+        if found := task.evaluate(cell):  # where several processes share the work, the first one tells
             cell.publish(**found)
 
 

@@ -140,6 +140,8 @@ def fit(
             runner.train()
     finally:
         logging.close()
+    for buffer in bare.buffers():  # statistics of BatchNorm are each process's own; the first one's are published
+        dist.broadcast(buffer, src=0)
     seconds = saving.seconds
     samples = portions.num_steps * portions.batch_size * repeats
     return {

@@ -22,9 +22,9 @@ ATTENTION = {
 def count_flops(model: nn.Module, batch: Any) -> float:
     """Operations of one micro-batch's forward and backward pass, nothing computed twice.
 
-    They are counted on the meta device, where tensors have shapes and no memory. What looks at values, as detection does
-    at its boxes, really runs, on the first samples where a batch can be cut. All processes call it, since a step may
-    hold collectives; the model is left as it was, its gradients none.
+    They are counted on the meta device, where tensors have shapes and no memory. What looks at values, as detection
+    does at its boxes, really runs, on the first samples where a batch can be cut. All processes call it, since a step
+    may hold collectives; the model is left as it was, its gradients none.
 
     Args:
         model: an MMEngine model, not wrapped.

@@ -19,12 +19,15 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mmengine import dist
 from mmengine.device import get_device
 from torch import Tensor
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.kinds.task_stream import KEY, open_eval
+from pipeline.engine.fit import connect
+from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.statistics import wilson
@@ -32,16 +35,19 @@ from pipeline.statistics import wilson
 INK = ("#0b6e99", "#b5500c")
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, figures and cost of one cell.
 
     Raises:
         ConfigError: the run's phases are missing, or of another stream.
     """
+    connect()
     settings, started = cell.settings, time.monotonic()
     encoder = load_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
     rows = read_rows(cell.encoder.with_name("phases.json"))
     final, counts, unit = measure(encoder, cell.data, len(rows[0]["accuracies"]), settings)
+    if not dist.is_main_process():
+        return None
     matrix = [*(row["accuracies"] for row in rows[:-1]), final]
     usage = mask_usage([layer.masks for layer in encoder.layers], len(final))
     found = summary(matrix, [row["task"] for row in rows], rows[0]["initial"], together=len(rows) == 1)
@@ -90,9 +96,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def measure(
     encoder: Any, data: Path, num_tasks: int, settings: Mapping[str, Any]
 ) -> tuple[list[float], list[int], str]:
-    """Accuracy on each task's test samples, how many these are, and of what."""
-    accuracies, counts, unit, device = [], [], "", get_device()
-    for task in range(num_tasks):
+    """All processes share the tasks: accuracy on each one's test samples, how many these are, and of what."""
+    own, device = [], get_device()
+    for task in share_out(range(num_tasks)):
         samples = open_eval(data, "test", {**settings, "task": task})
         correct = 0
         for first in range(0, len(samples), settings["batch_size"]):
@@ -100,10 +106,9 @@ def measure(
             batch = samples.__getitems__([(0, index) for index in range(first, last)])
             guesses = encoder.answer(batch[KEY].to(device), task).argmax(dim=1).cpu()
             correct += int((guesses == batch["labels"]).sum())
-        accuracies.append(correct / len(samples))
-        counts.append(len(samples))
-        unit = samples.unit
-    return accuracies, counts, unit
+        own.append((correct / len(samples), len(samples), samples.unit))
+    accuracies, counts, units = zip(*gather_objects(own, num_tasks), strict=True)
+    return list(accuracies), list(counts), units[-1]
 
 
 def summary(

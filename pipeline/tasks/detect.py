@@ -44,6 +44,7 @@ from pipeline.cell import Cell
 from pipeline.data.transforms import MEAN, STD
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS
+from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.engine.train import train
 from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
@@ -266,28 +267,33 @@ def pack(scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def detect(model: MaskRCNN, data: DetectionSet, batch_size: int) -> list[dict[str, Any]]:
-    """Detections of a whole split as COCO's result format has them."""
+    """Detections of a whole split as COCO's result format has them; all processes call it and share the work."""
     model.eval()
+    batches = [range(first, min(first + batch_size, len(data))) for first in range(0, len(data), batch_size)]
+    own = [_detect_batch(model, data, batch) for batch in share_out(batches)]
+    return [result for results in gather_objects(own, len(batches)) for result in results]
+
+
+def _detect_batch(model: MaskRCNN, data: DetectionSet, batch: Sequence[int]) -> list[dict[str, Any]]:
+    scenes = [data[0, index] for index in batch]
+    with torch.no_grad():
+        found = model.test_step(pack(scenes))
     results: list[dict[str, Any]] = []
-    for first in range(0, len(data), batch_size):
-        scenes = [data[0, index] for index in range(first, min(first + batch_size, len(data)))]
-        with torch.no_grad():
-            found = model.test_step(pack(scenes))
-        for scene, sample in zip(scenes, found, strict=True):
-            objects = sample.pred_instances.cpu()
-            masks = np.asfortranarray(objects.masks.numpy().astype(np.uint8).transpose(1, 2, 0))
-            lengths = coco_mask.encode(masks)
-            for box, score, label, mask in zip(objects.bboxes, objects.scores, objects.labels, lengths, strict=True):
-                left, top, right, bottom = box.tolist()
-                results.append(
-                    {
-                        "image_id": scene.image_id,
-                        "category_id": data.category_ids[int(label)],
-                        "bbox": [left, top, right - left, bottom - top],
-                        "score": float(score),
-                        "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
-                    }
-                )
+    for scene, sample in zip(scenes, found, strict=True):
+        objects = sample.pred_instances.cpu()
+        masks = np.asfortranarray(objects.masks.numpy().astype(np.uint8).transpose(1, 2, 0))
+        lengths = coco_mask.encode(masks)
+        for box, score, label, mask in zip(objects.bboxes, objects.scores, objects.labels, lengths, strict=True):
+            left, top, right, bottom = box.tolist()
+            results.append(
+                {
+                    "image_id": scene.image_id,
+                    "category_id": data.category_ids[int(label)],
+                    "bbox": [left, top, right - left, bottom - top],
+                    "score": float(score),
+                    "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
+                }
+            )
     return results
 
 
@@ -311,10 +317,10 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         layers=model.backbone.layers,
         collate=pack,
     )
-    if not dist.is_main_process():
-        return None
     val = DetectionSet(folder, "val", None, size, cell.seed)
     results = detect(model, val, settings["eval_batch_size"])
+    if not dist.is_main_process():
+        return None
     found = average_precision(val.content, results)
     write_atomic(cell.files / "per_class.json", json.dumps(found["per_class"], indent=1))
     with written(cell.files / "detections.png") as path:

@@ -12,11 +12,13 @@ import time
 from typing import Any
 
 import torch
+from mmengine import dist
 from torch import Tensor
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
+from pipeline.engine.fit import connect
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.codes import Coded, encode
@@ -29,8 +31,9 @@ METRICS = {"part_accuracy": "part-mean accuracy", "face_accuracy": "face accurac
 SHOWN = 6  # parts in the picture
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, pictures and the cost of one cell."""
+    connect()
     settings, started = cell.settings, time.monotonic()
     train, val = (Parts(cell.data, split) for split in ("train", "val"))
     if not train.face_classes:
@@ -52,6 +55,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
 
     sizes = sorted({min(size, len(train)) for size in settings["sizes"]})
     found = run_subsets(cell, sizes, settings["num_subsets"], measure)
+    if not dist.is_main_process():
+        return None
     pictures = [publish_curve(cell, found, METRICS), _picture(cell, val, test, found[sizes[-1]][0]["shown"], sizes[-1])]
     return {
         "records": records(found, list(METRICS), "part_accuracy"),

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from pipeline.config import ConfigError
 from pipeline.data.images import Images, as_it_is
 from pipeline.data.transforms import CenterCrop
+from pipeline.engine.sharing import gather, share_out
 from pipeline.nn.encoders import is_transformer
 
 POOLS = {
@@ -56,7 +57,7 @@ def evaluation(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def apply(model: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:
-    """What a model makes of every image of a set, in order.
+    """What a model makes of every image of a set, in order; all processes call it and share the work.
 
     Args:
         model: from (B, 3, H, W) to (B, ...); it is put in evaluation mode.
@@ -68,12 +69,13 @@ def apply(model: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tens
     """
     device = get_device()
     model.to(device).eval()
-    size = settings["batch_size"]
-    batches = [
-        [(0, index) for index in range(first, min(first + size, len(images)))] for first in range(0, len(images), size)
-    ]
-    loader = DataLoader(images, batch_sampler=batches, collate_fn=as_it_is, num_workers=settings["num_workers"])
-    return torch.cat([model(batch["images"].to(device)).float().cpu() for batch in loader])
+    batches = [[(0, int(index)) for index in part] for part in torch.arange(len(images)).split(settings["batch_size"])]
+    loader = DataLoader(
+        images, batch_sampler=share_out(batches), collate_fn=as_it_is, num_workers=settings["num_workers"]
+    )
+    repeats = getattr(images, "repeats", 1)
+    return gather([model(batch["images"].to(device)).float().cpu() for batch in loader],
+                  [repeats * len(batch) for batch in batches])  # fmt: skip
 
 
 def extract(encoder: nn.Module, images: Images, settings: Mapping[str, Any]) -> Tensor:

@@ -78,10 +78,10 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     settings = cell.settings
     images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
     model, cost = fine_tune(cell, images, len(images.classes))
-    if not dist.is_main_process():
-        return None
     val = evaluation_set(cell.data, "val", settings)
     logits = apply(model, val, evaluation(settings))
+    if not dist.is_main_process():
+        return None
     records = [accuracy_record(logits, val.labels, top) for top in (1, 5) if logits.shape[1] > top]
     return {"records": records, "cost": cost}
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine import dist
+from mmengine.device import get_device
 from torch import Tensor
 
 from pipeline.cell import Cell
+from pipeline.engine.fit import connect
+from pipeline.engine.sharing import gather, share_out
 from pipeline.nn.encoders import load_image_encoder
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.features import evaluation_set, extract
@@ -21,8 +25,9 @@ from pipeline.tasks.features import evaluation_set, extract
 CHUNK = 1000  # validation images whose similarities to all training images are held at once
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """The records and the cost of one cell."""
+    connect()
     settings = cell.settings
     started = time.monotonic()
     encoder = load_image_encoder(cell.encoder, settings["image_size"])
@@ -35,6 +40,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
         settings["num_neighbours"],
         settings["temperature"],
     )
+    if not dist.is_main_process():
+        return None
     seconds = time.monotonic() - started
     samples = len(train) + len(val)
     return {
@@ -51,7 +58,7 @@ def evaluate(cell: Cell) -> dict[str, Any]:
 def vote(
     queries: Tensor, bank: Tensor, labels: Tensor, num_classes: int, num_neighbours: int, temperature: float
 ) -> Tensor:
-    """Weighted votes of the nearest neighbours.
+    """Weighted votes of the nearest neighbours; all processes call it and share the queries.
 
     Args:
         queries: (M, D).
@@ -61,10 +68,12 @@ def vote(
     Returns:
         (M, C) sums of weights.
     """
-    bank = F.normalize(bank, dim=1)
+    device = get_device()
+    bank, chunks = F.normalize(bank, dim=1).to(device), F.normalize(queries, dim=1).split(CHUNK)
     votes = []
-    for chunk in F.normalize(queries, dim=1).split(CHUNK):
-        similarity, nearest = (chunk @ bank.T).topk(min(num_neighbours, len(bank)), dim=1)
+    for chunk in share_out(chunks):
+        found = (chunk.to(device) @ bank.T).topk(min(num_neighbours, len(bank)), dim=1)
+        similarity, nearest = (part.cpu() for part in found)  # GPUs would add the weights in any order
         weights = (similarity / temperature).exp()
         votes.append(torch.zeros(len(chunk), num_classes).scatter_add_(1, labels[nearest], weights))
-    return torch.cat(votes)
+    return gather(votes, [len(chunk) for chunk in chunks])

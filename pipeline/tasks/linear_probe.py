@@ -121,8 +121,6 @@ def probe_encoder(
         seed=cell.seed,
         parts=list(probe.heads),
     )
-    if not dist.is_main_process():
-        return None
     settings = evaluation(settings)
     chosen, share = 0, None
     if len(rates) > 1:
@@ -132,6 +130,8 @@ def probe_encoder(
         chosen = int(share.argmax())
     val = unaugmented("val")
     logits = apply(probe, val, settings)
+    if not dist.is_main_process():
+        return None
     by_rate = [
         {"base_lr": rate, "held_out_top1": 100 * float(share[head]) if share is not None else None,
          **accuracy_record(logits[:, head], val.labels), "chosen": head == chosen}

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine import dist
 from mmengine.device import get_device
 from torch import Tensor
 
@@ -23,6 +24,8 @@ from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
 from pipeline.data.kinds.image_text import Pairs, open_eval
+from pipeline.engine.fit import connect
+from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic, written
 from pipeline.masking.uniform import Masking, uniform_mask
@@ -34,8 +37,9 @@ CONDITIONS = ("with_image", "with_another_image", "without_image")
 BOOTSTRAPS = 1000
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, pictures and cost of one cell."""
+    connect()
     settings, started = cell.settings, time.monotonic()
     method = load(cell).to(get_device())
     pairs = open_eval(cell.data, "val", settings, method.options.vocabulary_size)
@@ -43,6 +47,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     if len(captioned) < 2:
         raise ConfigError(f"the validation split of {cell.data} has {len(captioned)} captions; expected two at least")
     told = measure(method, pairs, captioned, settings, cell.seed)
+    if not dist.is_main_process():
+        return None
     records = summarise(told, cell.seed)
     write_atomic(cell.files / "words.json", json.dumps(by_word(told, pairs.words.vocabulary), indent=1))
     order = torch.randperm(len(captioned), generator=torch.Generator().manual_seed(cell.seed))
@@ -81,7 +87,7 @@ def load(cell: Cell) -> M3AE:
 def measure(
     method: M3AE, pairs: Pairs, captioned: list[int], settings: Mapping[str, Any], seed: int
 ) -> dict[str, Tensor]:
-    """What is made of every hidden word.
+    """What is made of every hidden word; all processes call it and share the work.
 
     Args:
         captioned: (N,) places in the set of images that have a caption.
@@ -90,8 +96,9 @@ def measure(
         caption (M,), the place among the N; word (M,), its token; and by condition right and surprise (M,), whether
         it is told, and the negative logarithm of its probability.
     """
-    found: dict[str, list[Tensor]] = {}
-    for places in torch.arange(len(captioned)).split(settings["batch_size"]):
+    batches = torch.arange(len(captioned)).split(settings["batch_size"])
+    own = []
+    for places in share_out(batches):
         batch, masking = _batch(pairs, captioned, places, settings["text_mask_ratio"], seed)
         others = [captioned[(place + 1) % len(captioned)] for place in places.tolist()]
         another = pairs.images.__getitems__([(0, index) for index in others])["images"].to(batch["images"].device)
@@ -106,9 +113,9 @@ def measure(
             surprise = F.cross_entropy(scores.flatten(0, 1), batch["ids"].flatten(), reduction="none")
             entries[f"right_{condition}"] = scores.argmax(dim=2) == batch["ids"]
             entries[f"surprise_{condition}"] = surprise.view_as(batch["ids"])
-        for name, value in entries.items():
-            found.setdefault(name, []).append(value[hidden].cpu())
-    return {name: torch.cat(values) for name, values in found.items()}
+        own.append({name: value[hidden].cpu() for name, value in entries.items()})
+    found = gather_objects(own, len(batches))
+    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
 
 def summarise(told: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:

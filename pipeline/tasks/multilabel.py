@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from mmengine import dist
 from mmengine.device import get_device
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.kinds import text
 from pipeline.data.texts import read_labels
+from pipeline.engine.fit import connect
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic
 from pipeline.tasks import label_metrics
@@ -23,12 +25,15 @@ from pipeline.tasks import label_metrics
 COLOURS = ("#0b6e99", "#b5500c", "#5a8f29", "#7a5195")  # by depth
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """The records, pictures and cost of one cell.
 
     Raises:
         ConfigError: the run's method has no classifier of labels, or one of others than the set's.
     """
+    connect()
+    if not dist.is_main_process():  # it is over in seconds
+        return None
     settings, started = cell.settings, time.monotonic()
     labels = read_labels(cell.data / "files")
     run = PublishedRun(cell.encoder, len(labels.names))

@@ -51,12 +51,12 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         raise ConfigError(f"num_out_classes is {settings['num_out_classes']}, and {cell.data} has "
                           f"{len(images.classes)} classes; expected to leave two at least")  # fmt: skip
     model, cost = fine_tune(cell, Part(images, (images.labels < seen).nonzero()[:, 0]), seen)
-    if not dist.is_main_process():
-        return None
     train, val = (evaluation_set(cell.data, split, settings) for split in ("train", "val"))
     known = train.labels < seen
     described = [apply(Described(model), part, evaluation(settings))
                  for part in (Part(train, known.nonzero()[:, 0]), val)]  # fmt: skip
+    if not dist.is_main_process():
+        return None
     (bank, _), (features, logits) = (part.split([part.shape[1] - seen, seen], dim=1) for part in described)
     inside = val.labels < seen
     scores = {

@@ -9,11 +9,13 @@ import time
 from typing import Any
 
 import torch
+from mmengine import dist
 from torch import Tensor
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
+from pipeline.engine.fit import connect
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.codes import Coded, encode
 from pipeline.tasks.solids.few_shot import generator_of, publish_curve, records, run_subsets
@@ -22,8 +24,9 @@ from pipeline.tasks.solids.heads import ClassificationHead, fit_head
 METRICS = {"top1": "part accuracy"}
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, the picture and the cost of one cell."""
+    connect()
     settings, started = cell.settings, time.monotonic()
     train, val = (Parts(cell.data, split) for split in ("train", "val"))
     if not train.classes:
@@ -47,6 +50,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
         return {"top1": 100 * float(right.double().mean())}
 
     found = run_subsets(cell, list(shares), settings["num_subsets"], measure)
+    if not dist.is_main_process():
+        return None
     return {
         "records": records(found, list(METRICS), "top1"),
         "pictures": [publish_curve(cell, found, METRICS)],

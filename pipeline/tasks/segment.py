@@ -36,6 +36,7 @@ from pipeline.cell import Cell
 from pipeline.data.transforms import MEAN, STD
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS
+from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.engine.train import train
 from pipeline.files import write_atomic, written
 from pipeline.nn.encoders import load_encoder
@@ -219,19 +220,15 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         layers=model.backbone.layers,
         collate=pack,
     )
-    if not dist.is_main_process():
-        return None
     val = SegmentationSet(folder, "val", crop, cell.seed, evaluate=True)
     model.eval()
-    pixels = torch.zeros(len(val), 4, len(val.classes), dtype=torch.float64)
-    drawn = []
-    for indices in alike(val.packed.sizes.tolist(), settings["eval_batch_size"]):
-        for index, predicted in zip(indices, predict(model, val, indices), strict=True):
-            true = val.labels(index)
-            pixels[index] = areas(predicted, true, len(val.classes))
-            if index < settings["num_pictures"]:
-                image = val.original(index)
-                drawn.append(tuple(draw_labels(image, map_, len(val.classes), IGNORE) for map_ in (true, predicted)))
+    batches = list(alike(val.packed.sizes.tolist(), settings["eval_batch_size"]))
+    own = [_measure(model, val, indices, settings["num_pictures"]) for indices in share_out(batches)]
+    measured = gather_objects(own, len(batches))
+    if not dist.is_main_process():
+        return None
+    pixels = torch.cat([of_each for of_each, _ in measured])  # batches are of neighbours, one after the other
+    drawn = [pair for _, pairs in measured for pair in pairs]
     found = scores(pixels.sum(dim=0)) | {"intervals": intervals(pixels)}
     write_atomic(cell.files / "per_class.json", json.dumps(per_class(found, val.classes), indent=1))
     legend = list(zip(val.classes, palette(len(val.classes)), strict=True))
@@ -240,6 +237,20 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     with written(cell.files / "segmentations.png") as path:
         picture.save(path)
     return {"records": records(found, len(val)), "pictures": [PICTURE], "cost": cost}
+
+
+def _measure(
+    model: EncoderDecoder, data: SegmentationSet, indices: Sequence[int], num_pictures: int
+) -> tuple[torch.Tensor, list[tuple[Image.Image, ...]]]:
+    """(B, 4, C) areas of images that are alike in size, and pictures of those that are shown."""
+    pixels, drawn, classes = [], [], len(data.classes)
+    for index, predicted in zip(indices, predict(model, data, indices), strict=True):
+        true = data.labels(index)
+        pixels.append(areas(predicted, true, classes))
+        if index < num_pictures:
+            image = data.original(index)
+            drawn.append(tuple(draw_labels(image, map_, classes, IGNORE) for map_ in (true, predicted)))
+    return torch.stack(pixels), drawn
 
 
 def alike(sizes: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

@@ -25,12 +25,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from mmengine import dist
 from mmengine.device import get_device
 from torch import Tensor, nn
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
+from pipeline.engine.fit import connect
+from pipeline.engine.sharing import gather, share_out
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic, written
 from pipeline.masking.uniform import keep, uniform_mask
@@ -58,8 +61,9 @@ class Branches:
     embed: nn.Module
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, figure and cost of one cell."""
+    connect()
     settings, started = cell.settings, time.monotonic()
     encoder = load_image_encoder(cell.encoder, settings["image_size"]).to(get_device()).eval()
     if not is_transformer(encoder):
@@ -72,6 +76,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
     by_share = []
     for share in settings["shares"]:
         found = features(encoder, images, pairs, noise, share, settings, branches)
+        if not dist.is_main_process():
+            continue
         found = {name: without_places(value, places) for name, value in found.items()}
         blend, alone = found["blend"], [found[side] for side in SIDES]
         measures: dict[str, Any] = {"share": share}
@@ -87,6 +93,8 @@ def evaluate(cell: Cell) -> dict[str, Any]:
         labels = images.labels[pairs[:, 0]]
         measures["agreement"] = {k: agreement(described, labels, k) for k in settings["num_neighbours"]}
         by_share.append(measures)
+    if not dist.is_main_process():
+        return None
     write_atomic(cell.files / "by_share.json", json.dumps(by_share, indent=1))
     with written(cell.files / "separability.png") as path:
         plot(by_share, path)
@@ -121,13 +129,19 @@ def features(
 ) -> dict[str, Tensor]:
     """Features of all blends and of both images alone: (N, K, D) each, `blend`, `fainter` and `stronger`.
 
+    All processes call it and share the work.
+
     Args:
         share: of the fainter image in the blend.
         branches: where given, the (N, K, W) latents of each, and of the teacher for each image, come too.
     """
-    parts: dict[str, list[Tensor]] = {}
+    parts: dict[str, list[Tensor]] = {name: [] for name in ("blend", *SIDES)}
+    if branches is not None:
+        told = SIDES[: len(branches.maps)]
+        parts |= {f"{side} {what}": [] for side in told for what in ("branch", "taught")}
     device = next(encoder.parameters()).device
-    for chunk, drawn in zip(pairs.split(settings["batch_size"]), noise.split(settings["batch_size"]), strict=True):
+    chunks = list(zip(pairs.split(settings["batch_size"]), noise.split(settings["batch_size"]), strict=True))
+    for chunk, drawn in share_out(chunks):
         fainter, stronger = (
             images.__getitems__([(0, int(index)) for index in chunk[:, side]])["images"].to(device) for side in (0, 1)
         )
@@ -144,8 +158,9 @@ def features(
                 found[f"{side} branch"] = branch(blend)
                 found[f"{side} taught"] = branches.embed(tokens(branches.teacher, source))
         for name, value in found.items():
-            parts.setdefault(name, []).append(value.float().cpu())
-    return {name: torch.cat(values) for name, values in parts.items()}
+            parts[name].append(value.float().cpu())
+    sizes = [len(chunk) for chunk, _ in chunks]
+    return {name: gather(values, sizes) for name, values in parts.items()}
 
 
 def without_places(tokens: Tensor, places: Tensor) -> Tensor:

@@ -9,11 +9,13 @@ import time
 from typing import Any
 
 import torch
+from mmengine import dist
 from mmengine.device import get_device
 
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
+from pipeline.engine.fit import connect
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.decoder import decoder_of
@@ -23,8 +25,11 @@ SHOWN = 8  # parts in the picture
 
 
 @torch.no_grad()
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, the picture and the cost of one cell."""
+    connect()
+    if not dist.is_main_process():  # it is over in seconds
+        return None
     _settings, started = cell.settings, time.monotonic()
     if (decode := decoder_of(cell)) is None:
         raise ConfigError(f"{cell.run.name}, of method {cell.run.method}, has no decoder of faces; list the runs that "

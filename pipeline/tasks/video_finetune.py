@@ -77,10 +77,10 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         seed=cell.seed,
         layers=layers_of(encoder),
     )
-    if not dist.is_main_process():
-        return None
     val = Clips(open_eval(cell.data, "val", settings))
     scores = nn.Sequential(model, nn.Softmax(dim=1))
     shares = apply_views(scores, val, evaluation(settings))
+    if not dist.is_main_process():
+        return None
     records = [accuracy_record(shares, val.labels, top) for top in (1, 5) if shares.shape[1] > top]
     return {"records": records, "cost": cost}

@@ -6,10 +6,12 @@ An image encoder's features are averaged over frames, and every encoder's over a
 import time
 from typing import Any
 
+from mmengine import dist
 from torch import Tensor, nn
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval
+from pipeline.engine.fit import connect
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.clips import Clips, apply_views, load_frozen
 from pipeline.tasks.features import pool
@@ -27,14 +29,17 @@ class Pooled(nn.Module):
         return pool(self.encoder.forward_features(video), self.feature)
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """The records and the cost of one cell."""
+    connect()
     settings = cell.settings
     started = time.monotonic()
     model = Pooled(load_frozen(cell.encoder, settings), settings["feature"])
     train, val = (Clips(open_eval(cell.data, split, settings)) for split in ("train", "val"))
     bank, queries = (apply_views(model, clips, settings) for clips in (train, val))
     votes = vote(queries, bank, train.labels, len(train.classes), settings["num_neighbours"], settings["temperature"])
+    if not dist.is_main_process():
+        return None
     seconds = time.monotonic() - started
     clips = train.repeats * (len(train) + len(val))
     return {

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mmengine import dist
 from scipy.stats import rankdata
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval
+from pipeline.engine.fit import connect
 from pipeline.files import written
 from pipeline.nn.clusters import cluster_shares, divergence, effective_rank, fit_clusters, unit, zipf
 from pipeline.tasks.clips import Clips, apply_views, load_frozen
@@ -25,12 +27,15 @@ from pipeline.tasks.video_knn import Pooled
 RESAMPLES = 2000  # of the bootstrap over candidates
 
 
-def evaluate(cell: Cell) -> dict[str, Any]:
+def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Records, pictures and cost of one cell."""
+    connect()
     settings, started = cell.settings, time.monotonic()
     model = Pooled(load_frozen(cell.encoder, settings), settings["feature"])
     clips = Clips(open_eval(cell.data, "train", settings))
     features = apply_views(model, clips, settings).numpy()
+    if not dist.is_main_process():
+        return None
     found = {}
     for name, own in (("kl", features), ("kl_of_unit_features", unit(features))):
         centres = fit_clusters(own, settings["num_clusters"], settings["restarts"], cell.seed).cluster_centers_

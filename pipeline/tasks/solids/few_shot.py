@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.cell import Cell
+from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.files import write_atomic, written
 from pipeline.statistics import t_interval
 
@@ -19,18 +20,23 @@ Measured = dict[str, Any]  # metrics by name in %, and what else is to be kept o
 def run_subsets(
     cell: Cell, sizes: Sequence[int], num_subsets: int, measure: Callable[[int, int], Measured]
 ) -> dict[int, list[Measured]]:
-    """What every subset of every size gave. Each is kept in the cell's work, so that an attempt cut off goes on.
+    """What every subset of every size gave; all processes call it and share the subsets.
+
+    Each is kept in the cell's work, so that an attempt cut off goes on.
 
     Args:
         measure: from a size and the number of a subset; the same again for the same.
     """
+    subsets = [(size, number) for size in sizes for number in range(num_subsets)]
+    own = []
+    for size, number in share_out(subsets):
+        path = cell.work / f"few-{size}-{number}.json"
+        if not path.is_file():
+            write_atomic(path, json.dumps(measure(size, number)))
+        own.append(json.loads(path.read_text()))
     found: dict[int, list[Measured]] = {}
-    for size in sizes:
-        for number in range(num_subsets):
-            path = cell.work / f"few-{size}-{number}.json"
-            if not path.is_file():
-                write_atomic(path, json.dumps(measure(size, number)))
-            found.setdefault(size, []).append(json.loads(path.read_text()))
+    for (size, _), measured in zip(subsets, gather_objects(own, len(subsets)), strict=True):
+        found.setdefault(size, []).append(measured)
     return found
 
 
