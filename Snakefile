@@ -48,8 +48,8 @@ def reads(part):
 
 
 def settings(wildcards):
-    """All numbers of a node: when one of them changes, it is run again."""
-    return json.dumps(node(wildcards).settings, sort_keys=True)
+    """All numbers that decide a node's result: when one of them changes, it is run again."""
+    return json.dumps(node(wildcards).identity, sort_keys=True)
 
 
 def command(wildcards):

@@ -23,8 +23,8 @@ class Cell:
     """One stage applied to one run at one seed, or the preparation of one data set.
 
     A cell works in `work/…-<key>/`, which no workflow tool knows of, so that a job that fails keeps what it has;
-    the key covers settings, seed and inputs, so that only the same work is ever resumed. What stands in `files`
-    when `publish` is called moves to the cell's folder, and the manifest is written last.
+    the key covers seed, inputs and the settings that decide the result, so that only the same work is ever resumed.
+    What stands in `files` when `publish` is called moves to the cell's folder, and the manifest is written last.
 
     Args:
         node: of the study's graph.
@@ -87,7 +87,8 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """What tells this work from any other."""
-        told = [self.stage, self.settings, self.seed, {part: entry["digest"] for part, entry in self.inputs.items()}]
+        digests = {part: entry["digest"] for part, entry in self.inputs.items()}
+        told = [self.stage, self.node.identity, self.seed, digests]
         weights = Path(self.settings.get("weights") or "")
         return manifest.digest([*told, *([sha256(weights)] if weights.is_file() else [])])[:12]
 

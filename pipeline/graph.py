@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError, Request, Study
+from pipeline.config.identity import identity
 
 STAGES = ("prepare", "pretrain")  # and every task of the study
 
@@ -24,7 +25,7 @@ class Node:
     stage: `prepare`, `pretrain` or the name of a task of the study.
     run: that it treats, or for `prepare` the data set. seed: of both, None for `prepare`.
     inputs: folders that it reads, by part: `data`, `teacher`, `encoder`.
-    settings: all numbers that its result depends on.
+    settings: all numbers that it works with. identity: those that its result depends on.
     request: what a cluster job of it asks for.
     """
 
@@ -41,6 +42,14 @@ class Node:
             return self.study.settings(self.stage, self.run)
         spec = self.study.data[self.run]
         return {"source": spec.source, **spec.options}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.decisive(self.settings)
+
+    def decisive(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What of settings, its own or those of an earlier time, decides its result."""
+        return identity(settings, per_sample=self.stage == "pretrain" and self.study.runs[self.run].head.per_sample)
 
     @property
     def name(self) -> str:

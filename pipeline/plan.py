@@ -35,10 +35,10 @@ def resolve(study: Study) -> dict[str, Any]:
 
 
 def settings(study: Study) -> dict[str, dict[str, Any]]:
-    """What each stage of a run, or of a data set, is done with."""
+    """What decides the result of each stage of a run, or of a data set."""
     found: dict[str, dict[str, Any]] = {}
     for node in Graph(study):
-        found.setdefault(node.run, {})[node.name.partition("@")[0]] = node.settings
+        found.setdefault(node.run, {})[node.name.partition("@")[0]] = node.identity
     return found
 
 

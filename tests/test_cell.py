@@ -12,7 +12,19 @@ from pipeline import manifest
 from pipeline.cell import Cell
 from pipeline.config import ConfigError, load_study
 from pipeline.manifest import ManifestError
-from tests.small import PROTOCOLS, SCENES, STUDY, load, publish, publish_all, taught, write_recipe, write_study
+from tests.small import (
+    MAE,
+    PROTOCOLS,
+    SCENES,
+    STUDY,
+    changed,
+    load,
+    publish,
+    publish_all,
+    taught,
+    write_recipe,
+    write_study,
+)
 from tests.small import cell as cell_of
 
 
@@ -96,6 +108,32 @@ def test_only_the_same_work_is_resumed(project):
     publish(cell_of(study, "prepare", "digits"), "other pictures")
     after = {stage: key(cell_of(study, stage, "mae", 0)) for stage in before}
     assert after["pretrain"] != before["pretrain"] and after["detect"] == before["detect"], "only what reads them"
+
+
+FREE = {"train.num_workers": 3, "train.checkpoint_every": 7, "train.log_every": 1}
+
+
+def test_what_does_not_change_the_result_leaves_work_and_results_where_they_are(project):
+    publish_all(load())
+    before = {stage: key(cell_of(load(), stage, "mae", 0)) for stage in ("pretrain", "knn")}
+    write_study(project, changed(STUDY, "runs/mae/set", FREE))
+    assert {stage: key(cell_of(load(), stage, "mae", 0)) for stage in before} == before
+    again = cell_of(load(), "pretrain", "mae", 0)
+    assert again.settings["train"]["num_workers"] == 3 and again.finished()
+    write_study(project, changed(STUDY, "runs/mae/set", FREE | {"train.clip_norm": 1.0}))
+    other = cell_of(load(), "pretrain", "mae", 0)
+    assert key(other) != before["pretrain"] and not other.finished()
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.1])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_micro_batches_are_part_of_a_work_where_they_change_it(project, per_sample, drop_path):
+    section = MAE | {"train": MAE["train"] | {"drop_path": drop_path}}
+    write_recipe(project / "config/recipes/mae.yaml", section, per_sample=per_sample)
+    publish(cell_of(load(), "prepare", "digits"))
+    before = key(cell_of(load(), "pretrain", "mae", 0))
+    write_study(project, changed(STUDY, "runs/mae/set", {"train.accumulate": 4}))
+    assert (key(cell_of(load(), "pretrain", "mae", 0)) == before) == (per_sample and not drop_path)
 
 
 def test_the_key_does_not_know_the_name_of_the_study(project):

@@ -10,7 +10,7 @@ import pytest
 from pipeline import manifest
 from pipeline.freshness import TIMESTAMP, carrier, true_times
 from pipeline.graph import Graph
-from tests.small import PROTOCOLS, load, publish, publish_all, taught, write_recipe, write_study
+from tests.small import PROTOCOLS, changed, load, publish, publish_all, taught, write_recipe, write_study
 from tests.small import cell as cell_of
 from tests.small import folder as folder_of
 
@@ -116,6 +116,16 @@ def test_what_was_made_with_other_numbers_is_out_of_date(study, project):
     changed_study = load()
     settle(changed_study)
     assert outdated(changed_study) == {folder_of(changed_study, *c) for c in changed_study.cells() if c[0] == "knn"}
+
+
+def test_more_loader_processes_make_nothing_out_of_date(study, project):
+    content = taught(project, "mae-r50")
+    write_study(project, changed(content, "runs/mae-r50/set", {"options.mask_ratio": 0.5, "train.num_workers": 4}))
+    settle(load())
+    assert outdated(load()) == set()
+    write_study(project, changed(content, "runs/mae-r50/set", {"options.mask_ratio": 0.6}))
+    settle(load())
+    assert outdated(load()) == {folder_of(study, "pretrain", "mae-r50", seed) for seed in (0, 1)}
 
 
 def test_what_is_not_there_or_torn_stops_nobody(study):

@@ -23,6 +23,8 @@ class Head(BaseModel):
     kind: of the samples that are read.
     types: what each of its own settings may be, in the shape of its sections; see `pipeline.config.types`.
     names: settings by dotted name, as the report spells them where the name itself would not do.
+    per_sample: whether a step's loss is the mean over samples that know nothing of one another: no BatchNorm, nothing
+        mixed, pooled or drawn for a batch. Micro-batches are then no part of a cell's identity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class Head(BaseModel):
     kind: str
     types: dict[str, Any] = {}
     names: dict[str, str] = {}
+    per_sample: bool = False
 
 
 class RecipeHead(Head):

@@ -103,26 +103,27 @@ def train(
 def fitted(settings: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
     """The settings for a data set of this size, with `num_steps` and `warmup_steps`.
 
-    A set smaller than the batch is taken whole at every step: its batch is the largest that it fills and that can be
-    shared out evenly, and epochs and the rate follow from that.
+    A set smaller than the batch is taken whole at every step: its batch is the largest that it fills and that processes
+    can share evenly, and epochs and the rate follow from that. A share that cannot be cut into so many equal
+    micro-batches is cut into fewer, so that their number never changes the batch.
 
     Raises:
         ConfigError: there are not enough samples for one each.
     """
-    shares = settings["accumulate"] * dist.get_world_size()
-    batch_size = settings["batch_size"]
+    world = dist.get_world_size()
+    batch_size, accumulate = settings["batch_size"], settings["accumulate"]
     if batch_size > num_samples:
-        batch_size = num_samples // shares * shares
-    if not batch_size:
-        raise ConfigError(
-            f"the data set has {num_samples} samples, and a step of {dist.get_world_size()} processes × "
-            f"{settings['accumulate']} micro-batches takes {shares}; lower accumulate or use fewer processes"
-        )
+        share = num_samples // world
+        if not share:
+            raise ConfigError(f"the data set has {num_samples} samples, and each of {world} processes takes one at "
+                              "least; use fewer processes")  # fmt: skip
+        batch_size = share * world
+        accumulate = max(number for number in range(1, min(accumulate, share) + 1) if share % number == 0)
     lengths = {
         name: Duration.parse(settings[key], key).steps(num_samples, batch_size)
         for name, key in (("num_steps", "duration"), ("warmup_steps", "warmup"))
     }
-    return {**settings, "batch_size": batch_size, **lengths}
+    return {**settings, "batch_size": batch_size, "accumulate": accumulate, **lengths}
 
 
 def peak_lr(settings: Mapping[str, Any]) -> Any:

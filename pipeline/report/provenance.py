@@ -62,9 +62,10 @@ def problems(grid: Grid) -> list[str]:
             if now not in (None, entry["digest"]):
                 found.append(f"{outcome.key} was made from another {part} than {entry['manifest']} describes now "
                              f"({entry['digest'][:12]}, now {now[:12]}); run it again.")  # fmt: skip
-        wanted = json.loads(json.dumps(grid.study.settings(outcome.stage, outcome.run)))
-        if outcome.manifest.get("settings") != wanted:
-            old, new = flatten(outcome.manifest.get("settings", {})), flatten(wanted)
+        wanted = json.loads(json.dumps(outcome.node.identity))
+        had = outcome.node.decisive(outcome.manifest.get("settings", {}))
+        if had != wanted:
+            old, new = flatten(had), flatten(wanted)
             keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
             found.append(f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}.")
     return found

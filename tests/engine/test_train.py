@@ -92,11 +92,19 @@ def test_a_set_smaller_than_the_batch_is_taken_whole(tmp_path, capsys):
     assert all(torch.equal(weights[name], whole[name]) for name in weights)
 
 
-def test_a_cut_batch_can_still_be_shared_out():
-    small = fitted(SETTINGS | {"batch_size": 64, "accumulate": 4, "duration": "3 epochs"}, 10)
-    assert (small["batch_size"], small["num_steps"], small["warmup_steps"]) == (8, 3, 1)
-    with pytest.raises(ConfigError, match="3 samples, and a step of 1 processes × 4 micro-batches takes 4"):
-        fitted(SETTINGS | {"accumulate": 4}, 3)
+@pytest.mark.parametrize(("accumulate", "cut"), [(1, 1), (4, 2), (5, 5), (16, 10)])
+def test_a_cut_batch_is_the_same_over_any_number_of_micro_batches(accumulate, cut):
+    small = fitted(SETTINGS | {"batch_size": 64, "accumulate": accumulate, "duration": "3 epochs"}, 10)
+    assert (small["batch_size"], small["num_steps"], small["warmup_steps"]) == (10, 3, 1)
+    assert small["accumulate"] == cut
+
+
+def test_a_cut_batch_can_still_be_shared_out(monkeypatch):
+    monkeypatch.setattr("mmengine.dist.get_world_size", lambda: 3)
+    small = fitted(SETTINGS | {"batch_size": 64, "accumulate": 2}, 10)
+    assert (small["batch_size"], small["accumulate"]) == (9, 1)
+    with pytest.raises(ConfigError, match="has 2 samples, and each of 3 processes takes one at least"):
+        fitted(SETTINGS, 2)
 
 
 def test_the_optimiser_is_published_where_others_inherit_it(tmp_path):
