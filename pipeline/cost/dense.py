@@ -26,8 +26,8 @@ def _backbone(settings: Mapping[str, Any], model: str, side: int, *, shrink: boo
     if "patch_size" in models()[model]:
         embed, body, levels = _vit(settings["vit"], pyramid, models()[model], side, shrink)
     else:
-        encoder = build(model, side)
-        taps = pyramid["taps"] or range(len(encoder.maps))
+        taps = pyramid["taps"] or range(len(models()[model]["layers"]))
+        encoder = build(model, side, stages=1 + max(taps))
         embed, body, levels = encoder.embed, encoder.body, [encoder.maps[tap] for tap in taps]
         if pyramid["channels"]:
             body += sum((conv(s**2, w, pyramid["channels"], 1) for w, s in levels), NOTHING)

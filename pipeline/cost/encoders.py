@@ -62,13 +62,16 @@ class Transformer(Encoder):
         return _blocks(tokens, self.width, self.depth, self.biased_heads)
 
 
-def build(model: str, side: int, frames: int | None = None, tubelet: int | None = None) -> Encoder:
+def build(
+    model: str, side: int, frames: int | None = None, tubelet: int | None = None, stages: int | None = None
+) -> Encoder:
     """An encoder on images of a side in pixels, or on clips.
 
     Args:
         model: a name of `config/models/`.
         frames: of a clip; None for images.
         tubelet: frames of a patch, where an encoder of images is given clips; None for each frame by itself.
+        stages: of a ResNet, the first so many; None for all.
 
     Raises:
         Unknown: for its family there is no formula.
@@ -77,7 +80,7 @@ def build(model: str, side: int, frames: int | None = None, tubelet: int | None 
     if "patch_size" in size:
         return _transformer(size, side, frames, tubelet or size.get("tubelet"))
     if "small_stem" in size and "net" not in size:
-        return _frame_by_frame(_resnet(size, side), frames)
+        return _frame_by_frame(_resnet(size, side, stages), frames)
     if "space_strides" in size and frames:
         return _r2plus1d(size, side, frames)
     raise Unknown(f"there is no formula for encoders of family {size['family']}")
@@ -115,12 +118,12 @@ def _frame_by_frame(encoder: Encoder, frames: int | None) -> Encoder:
     return Encoder(width=encoder.width, embed=encoder.embed.passes(frames), body=encoder.body.passes(frames))
 
 
-def _resnet(size: Mapping[str, Any], side: int) -> Encoder:
+def _resnet(size: Mapping[str, Any], side: int, stages: int | None) -> Encoder:
     small, expansion = size["small_stem"], EXPANSION[size["block"]]
     side = side if small else _half(side)
     embed = conv(side**2, 3, 64, 9 if small else 49)
     side, inside, body, maps = side if small else _half(side), 64, NOTHING, []
-    for stage, (depth, width) in enumerate(zip(size["layers"], size["channels"], strict=True)):
+    for stage, (depth, width) in enumerate(zip(size["layers"][:stages], size["channels"][:stages], strict=True)):
         outside = width * expansion
         for place in range(depth):
             before, side = side, side if place or not stage else _half(side)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.manifest import verify
-from tests.engine.together import EQUAL, EQUAL_TASKS, STEPS, UNEQUAL, UNEQUAL_TASKS, lines, train_all, write
+from tests.engine.together import EQUAL, EQUAL_TASKS, MAPS, STEPS, UNEQUAL, UNEQUAL_TASKS, lines, train_all, write
 from tests.real import environment, run
 
 SHARES = ("one-2", "two-2")  # processes, and micro-batches of each
@@ -41,9 +41,9 @@ def published(folder, name):
     return load_file(files / "method.safetensors"), lines(files / "log.jsonl")
 
 
-def kept(folder, stage):
+def kept(folder, stage, run="mae"):
     """Tensors and log of a task, which nobody has published."""
-    (work,) = folder.glob(f"work/tiny/{stage}/mae-0-*/")
+    (work,) = folder.glob(f"work/tiny/{stage}/{run}-0-*/")
     newest = sorted(work.glob("step-*.pt"))[-1]
     return torch.load(newest, weights_only=True)["model"], lines(work / "files/log.jsonl")
 
@@ -80,8 +80,10 @@ def test_others_finish_however_a_batch_is_shared_out(folders, name, share):
 
 
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("stage", UNEQUAL_TASKS)
-def test_other_tasks_finish_too(folders, stage, share):
-    _, alone = kept(folders / "one-1", stage)
-    _, told = kept(folders / share, stage)
+@pytest.mark.parametrize(
+    ("stage", "run"), [*((stage, "mae") for stage in UNEQUAL_TASKS), *((stage, "mixmask") for stage in MAPS)]
+)
+def test_other_tasks_finish_too(folders, stage, run, share):
+    _, alone = kept(folders / "one-1", stage, run)
+    _, told = kept(folders / share, stage, run)
     assert [line["step"] for line in told] == [line["step"] for line in alone], UNEQUAL_TASKS[stage]

@@ -83,6 +83,8 @@ class ConvPyramid(nn.Module):
         self.taps = list(range(4)) if options.taps is None else list(options.taps)
         if not self.taps or any(tap not in range(4) for tap in self.taps):
             raise ConfigError(f"taps is {self.taps}; a ResNet has the stages 0 to 3")
+        for stage in range(max(self.taps) + 1, 4):  # nobody reads it, and DDP would wait for its gradients
+            setattr(encoder, f"layer{stage + 1}", nn.Identity())
         self.encoder, self.extra_levels, self.layers = encoder, options.extra_levels, layers_of(encoder)
         if torch.distributed.is_initialized() and torch.cuda.is_available():
             self.encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)  # a device has few images

@@ -208,7 +208,9 @@ def test_a_resnet_gives_its_stages(channels: int | None) -> None:
     ]
     groups = param_groups(module, 1.0, 0.0, layer_decay=0.5, **module.layers)
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    assert rates[id(encoder.conv1.weight)] == 0.5**5 and rates[id(encoder.layer4[0].conv1.weight)] == 0.5
+    assert rates[id(encoder.conv1.weight)] == 0.5**5 and rates[id(encoder.layer3[0].conv1.weight)] == 0.5**2
+    sum(level.sum() for level in maps).backward()
+    assert all(parameter.grad is not None for parameter in module.parameters()), "DDP waits for each of them"
     with pytest.raises(ConfigError, match=r"taps is \[4\]; a ResNet has the stages 0 to 3"):
         pyramid(encoder, PLAIN, replace(levels, taps=[4]), image_size=48, shrink=True)
 
