@@ -45,6 +45,12 @@ class Precision(OptimWrapper):
         ):
             yield
 
+    def _clip_grad(self) -> None:
+        """Clip without reading the norm back, for which MMEngine's own makes a GPU wait at every step."""
+        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if parameters:
+            nn.utils.clip_grad_norm_(parameters, **self.clip_grad_kwargs)
+
 
 class StepLoop(BaseLoop):
     """Take `max_steps` optimiser steps, starting where the checkpoint ended."""

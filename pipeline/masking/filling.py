@@ -51,7 +51,8 @@ def filling_mask(noise: Tensor, kind: str, grid_size: int, own_share: float) -> 
         return mask.view(grid_size, grid_size)
     draws = noise.view(REDRAWS, grid_size**2) < own_share
     mixed = draws.any(dim=1) & ~draws.all(dim=1)
-    return draws[mixed.int().argmax()].view(grid_size, grid_size)
+    first = mixed.int().argmax()[None]  # as a tensor of one, it stays on the device
+    return draws[first].view(grid_size, grid_size)
 
 
 def enlarge(mask: Tensor, height: int, width: int) -> Tensor:

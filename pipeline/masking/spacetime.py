@@ -52,11 +52,14 @@ def spacetime_mask(noise: Tensor, kind: str, grid: tuple[int, int, int], mask_ra
     if kind == "agnostic":
         return uniform_mask(noise, mask_ratio)
     if kind in ("space", "time"):
-        hidden = noise.argsort(dim=1).argsort(dim=1) >= num_whole(noise.shape[1], kind, mask_ratio)
+        num = noise.shape[1]
+        kept = num_whole(num, kind, mask_ratio)
+        hidden = noise.argsort(dim=1).argsort(dim=1) >= kept
         whole = hidden[:, None] if kind == "space" else hidden[:, :, None]
-        return masking_of(whole.expand(-1, steps, rows * columns).flatten(1))
+        mask = whole.expand(-1, steps, rows * columns).flatten(1)
+        return masking_of(mask, (num - kept) * mask.shape[1] // num)
     num_hidden = steps * rows * columns - num_visible(steps * rows * columns, mask_ratio)
-    return masking_of(cuboid_mask(noise, grid, num_hidden))
+    return masking_of(cuboid_mask(noise, grid, num_hidden), num_hidden)
 
 
 def num_whole(count: int, kind: str, mask_ratio: float) -> int:
@@ -86,7 +89,7 @@ def cuboid_mask(noise: Tensor, grid: tuple[int, int, int], num_hidden: int) -> T
     mask = torch.zeros(len(noise), *grid, dtype=torch.bool, device=noise.device)
     for draws in noise[:, : 6 * PROPOSALS].double().unflatten(1, (PROPOSALS, 6)).unbind(1):
         missing = num_hidden - mask.sum(dim=(1, 2, 3))
-        if not (missing > 0).any():
+        if noise.device.type == "cpu" and not (missing > 0).any():  # a GPU would wait for the answer at every cuboid
             break
         area = rows * columns * (MIN_SHARE + (1 - MIN_SHARE) * draws[:, 0])
         aspect = torch.exp(low + (high - low) * draws[:, 1])

@@ -51,9 +51,8 @@ def uniform_mask(noise: Tensor, mask_ratio: float) -> Masking:
     return Masking(mask=restore >= visible, visible=order[:, :visible], restore=restore)
 
 
-def masking_of(mask: Tensor) -> Masking:
-    """Masks that were made elsewhere, each hiding the same number of patches: (B, L), True where hidden."""
-    num_hidden = int(mask[0].sum())
+def masking_of(mask: Tensor, num_hidden: int) -> Masking:
+    """Masks that were made elsewhere, each hiding so many patches: (B, L), True where hidden."""
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return Masking(mask=mask, visible=order[:, : mask.shape[1] - num_hidden], restore=order.argsort(dim=1))
 

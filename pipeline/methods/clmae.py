@@ -131,7 +131,7 @@ class CLMAE(MAE):
             + options.kl_weight * terms["divergence"]
             + options.diversity_weight * terms["diversity"]
         )
-        parts = {"pixels": loss, "curriculum": loss.new_tensor(factor), **terms}
+        parts = {"pixels": loss, "curriculum": factor, **terms}
         parts = {name: value.detach() for name, value in parts.items()}
         return Step(loss + module_loss, prediction, target, masking.mask, parts=parts)
 
@@ -163,12 +163,13 @@ class CLMAE(MAE):
             "diversity": torch.exp(-options.diversity_scale * pairs).mean() if len(pairs) else visible.new_zeros(()),
         }
 
-    def curriculum_factor(self) -> float:
-        """Factor of the reconstruction error now; it changes from level to level and leaves out the middle."""
+    def curriculum_factor(self) -> Tensor:
+        """Factor of the reconstruction error now, (); it changes from level to level and leaves out the middle."""
         levels = self.num_levels
-        level = min(int(self.step) * levels // max(1, self.num_steps), levels - 1)
-        way = (level if level < levels / 2 else level + 1) / levels
-        return self.options.curriculum_start + way * (self.options.curriculum_end - self.options.curriculum_start)
+        level = (self.step * levels // max(1, self.num_steps)).clamp(max=levels - 1)
+        way = (level + (level >= levels / 2)).double() / levels
+        factor = self.options.curriculum_start + way * (self.options.curriculum_end - self.options.curriculum_start)
+        return factor.float()
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -96,8 +96,9 @@ class MAE(Method):
             return uniform_mask(noise, options.mask_ratio)
         if options.mask_kind == "block":
             num_hidden = patches.num_patches - num_visible(patches.num_patches, options.mask_ratio)
-            return masking_of(blockwise_mask(noise, patches.grid_size, num_hidden, MIN_BLOCK))
-        return masking_of(grid_mask(*patches.grid_size, options.mask_ratio).to(noise.device).expand(len(noise), -1))
+            return masking_of(blockwise_mask(noise, patches.grid_size, num_hidden, MIN_BLOCK), num_hidden)
+        mask = grid_mask(*patches.grid_size, options.mask_ratio)
+        return masking_of(mask.to(noise.device).expand(len(noise), -1), int(mask.sum()))
 
     def target(self, images: Tensor) -> Tensor:
         """What the hidden patches are to become: (B, 3, H, W) -> (B, L, P)."""

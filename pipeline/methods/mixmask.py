@@ -134,9 +134,9 @@ class MixMask(Method):
             own = enlarge(own, *images.shape[-2:])
             filling = images[partner] if options.fill == "partner" else torch.zeros_like(images)
             mixed = torch.where(own, images, filling)
-            weight = own.float().mean() if options.soft_distance else images.new_tensor(0.5)
+            weight = own.float().mean() if options.soft_distance else 0.5
             if options.fill == "zeros":  # an erased view answers to its own image alone
-                weight = images.new_tensor(1.0)
+                weight = 1.0
             parts["mixed"] = self.mixed(mixed, weight, partner, targets)
             parts["own_area"] = own.float().mean()
             loss = loss + parts["mixed"]
@@ -144,7 +144,7 @@ class MixMask(Method):
             self.fresh = torch.cat([self.fresh, gather(targets)])
         return Step(loss, seen=mixed, parts={name: value.detach() for name, value in parts.items()})
 
-    def mixed(self, images: Tensor, weight: Tensor, partner: Tensor, targets: Tensor) -> Tensor:
+    def mixed(self, images: Tensor, weight: Tensor | float, partner: Tensor, targets: Tensor) -> Tensor:
         """Loss of mixed views, each against its own image and against the one it was filled from.
 
         Args:
@@ -243,8 +243,6 @@ def unmix(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         (B, 3, H, W), and the share of each image that is its own, ().
     """
     share, other = draws[0], images.flip(0)
-    if draws[1] < 0.5:
-        return share * images + (1 - share) * other, share
     height, width = images.shape[-2:]
     side = (1 - share).sqrt()
     spans = []
@@ -253,4 +251,6 @@ def unmix(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         position = torch.arange(size, device=images.device)
         spans.append((position >= middle - half) & (position < middle + half))
     inside = spans[0][:, None] & spans[1][None, :]
-    return torch.where(inside, other, images), 1 - inside.float().mean()
+    blended, cut = share * images + (1 - share) * other, torch.where(inside, other, images)
+    blends = draws[1] < 0.5  # left on the device, hence both are made
+    return torch.where(blends, blended, cut), torch.where(blends, share, 1 - inside.float().mean())

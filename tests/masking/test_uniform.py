@@ -48,7 +48,7 @@ def test_mean_over_counts_masked_values_only():
 def test_masks_made_elsewhere_are_walked_through_alike():
     torch.manual_seed(0)
     ours = uniform_mask(torch.rand(5, 16), 0.6)
-    again = masking_of(ours.mask)
+    again = masking_of(ours.mask, int(ours.mask[0].sum()))
     tokens = torch.arange(16.0).expand(5, 16)[..., None]
     for masking in (ours, again):
         seen = keep(tokens, masking.visible)[..., 0].sort(dim=1).values

@@ -122,7 +122,7 @@ def test_the_curriculum_leaves_out_the_middle(levels, factors):
     method = build("clmae", num_levels=levels)  # forty steps
     found = []
     for _ in range(40):
-        found.append(method.curriculum_factor())
+        found.append(method.curriculum_factor().item())
         method.after_step()
     assert found == pytest.approx([factor for factor in factors for _ in range(40 // levels)])
     assert method.curriculum_factor() == -1  # past the end, where pictures are drawn
