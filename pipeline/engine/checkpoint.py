@@ -5,10 +5,13 @@ neither is used.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.files import fsync, sha256, write_atomic, written
 from pipeline.nn.tensors import read_pickle
@@ -44,6 +47,72 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         old.unlink(missing_ok=True)
     fsync(folder)
     return path
+
+
+class Writer:
+    """Writes checkpoints beside the training: a copy is taken at once, and a thread writes and hashes it.
+
+    One is written at a time. Who is killed meanwhile goes on from the one before.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.thread: Thread | None = None
+        self.error: BaseException | None = None
+        self.copy: Any = None  # kept, since memory that was used before is filled faster
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Begin to write the checkpoint of a step, once the one before is there.
+
+        Raises:
+            CheckpointError: the one before could not be written.
+        """
+        self.wait()
+        self.copy = _copied(state, self.copy)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.thread = Thread(target=self._write, args=(step,), name=f"checkpoint-{step}")
+        self.thread.start()
+
+    def wait(self) -> None:
+        """Return when the last one is there.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        self.join()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+    def join(self) -> None:
+        """Return when nothing is written any more, for whatever reason."""
+        if self.thread is not None:
+            self.thread.join()
+        self.thread = None
+
+    def _write(self, step: int) -> None:
+        try:
+            save(self.folder, step, self.copy)
+        except BaseException as error:  # raised again where it is waited for
+            self.error = error
+
+
+def _copied(value: Any, kept: Any) -> Any:
+    """A copy on the CPU, its tensors in the memory of those of an earlier copy where they fit."""
+    if isinstance(value, Tensor):
+        if not (isinstance(kept, Tensor) and (kept.shape, kept.dtype) == (value.shape, value.dtype)):
+            kept = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda, requires_grad=False)
+        return kept.copy_(value.detach(), non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(part, kept.get(key) if isinstance(kept, Mapping) else None) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        olds = kept if isinstance(kept, list | tuple) and len(kept) == len(value) else [None] * len(value)
+        return type(value)(_copied(part, old) for part, old in zip(value, olds, strict=True))
+    return value
 
 
 def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:

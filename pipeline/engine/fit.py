@@ -140,6 +140,7 @@ def fit(
             runner.train()
     finally:
         logging.close()
+        saving.writer.join()
     for buffer in bare.buffers():  # statistics of BatchNorm are each process's own; the first one's are published
         dist.broadcast(buffer, src=0)
     seconds = saving.seconds

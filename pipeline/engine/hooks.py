@@ -160,12 +160,16 @@ class SnapshotHook(Hook):
 
 
 class CheckpointHook(Hook):
-    """Save every so many steps, and when asked to leave; see `pipeline.engine.checkpoint`."""
+    """Save every so many steps, and when asked to leave; see `pipeline.engine.checkpoint`.
+
+    Training goes on while a checkpoint is written; only who leaves or ends waits for it.
+    """
 
     priority = "LOW"
 
     def __init__(self, folder: Path, every: int, preemption: Preemption, log: LogHook) -> None:
-        self.folder, self.every, self.preemption, self.log = folder, every, preemption, log
+        self.every, self.preemption, self.log = every, preemption, log
+        self.writer = checkpoint.Writer(folder)
 
     def before_train(self, runner: Any) -> None:
         self.began = time.monotonic()
@@ -182,6 +186,10 @@ class CheckpointHook(Hook):
         if leave or step % self.every == 0 or step == runner.max_iters:
             if is_main_process():
                 state = {**runner.state(), "seconds": self.seconds, "log": self.log.text}
-                checkpoint.save(self.folder, step, state)
+                self.writer.save(step, state)
         if leave:
+            self.writer.wait()
             raise Preempted(step)
+
+    def after_train(self, runner: Any) -> None:
+        self.writer.wait()

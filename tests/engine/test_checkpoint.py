@@ -1,11 +1,12 @@
 import errno
+from threading import Event
 
 import pytest
 import torch
 
 from pipeline.config import ConfigError
 from pipeline.engine import checkpoint
-from pipeline.engine.checkpoint import CheckpointError, load_newest, save, stored
+from pipeline.engine.checkpoint import CheckpointError, Writer, load_newest, save, stored
 
 
 def state(step):
@@ -72,6 +73,62 @@ def test_death_at_any_moment_of_saving_loses_nothing(tmp_path, monkeypatch, mome
         save(tmp_path, 2, state(2))
     monkeypatch.undo()
     assert load_newest(tmp_path)[0] == 1
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Writing takes until `go` is set."""
+    go, whole = Event(), checkpoint.save
+
+    def waiting(*args):
+        go.wait(60)
+        return whole(*args)
+
+    monkeypatch.setattr(checkpoint, "save", waiting)
+    yield go
+    go.set()
+
+
+def test_what_is_written_is_what_there_was_when_it_was_asked_for(tmp_path, slow):
+    writer, weights = Writer(tmp_path), torch.zeros(4)
+    content = {"model": {"weights": weights}, "optimizer": {"state": {0: {"step": 1}}, "groups": [0.1, None]}}
+    writer.save(1, content)
+    weights += 1
+    assert load_newest(tmp_path) is None, "the training goes on meanwhile"
+    slow.set()
+    writer.wait()
+    step, found = load_newest(tmp_path)
+    assert step == 1 and torch.equal(found["model"]["weights"], torch.zeros(4))
+    assert found["optimizer"] == content["optimizer"]
+
+
+def test_one_is_written_at_a_time_into_memory_that_is_kept(tmp_path):
+    writer = Writer(tmp_path)
+    places = set()
+    for step in (1, 2, 3):
+        writer.save(step, state(step))
+        places.add(writer.copy["weights"].data_ptr())
+    assert len(places) == 1 and load_newest(tmp_path)[0] >= 2
+    writer.wait()
+    assert load_newest(tmp_path)[1]["weights"].tolist() == [3.0] * 4
+    writer.save(4, {"weights": torch.zeros(5)})
+    writer.wait()
+    assert len(load_newest(tmp_path)[1]["weights"]) == 5
+
+
+def test_what_could_not_be_written_is_told_at_the_next_chance(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Writer(tmp_path)
+    monkeypatch.setattr(torch, "save", full)
+    writer.save(1, state(1))
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        writer.save(2, state(2))
+    monkeypatch.undo()
+    writer.save(2, state(2))
+    writer.wait()
+    assert load_newest(tmp_path)[0] == 2
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -1,10 +1,13 @@
 import json
 import signal
+from threading import Event
+from time import sleep
 
 import pytest
 import torch
 
 from pipeline.config import ConfigError
+from pipeline.engine import checkpoint
 from pipeline.engine.checkpoint import CheckpointError, stored
 from pipeline.engine.hooks import TrainingError
 from pipeline.engine.preemption import EXIT_CODE, Preempted
@@ -30,6 +33,10 @@ class Interrupting(Numbers):
 
 def crash():
     raise KeyboardInterrupt
+
+
+def terminate():
+    signal.raise_signal(signal.SIGTERM)
 
 
 def test_training_lowers_the_loss_and_logs_every_step(train):
@@ -132,6 +139,50 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(train):
     weights, *_ = train(kind=Watching, precision="bf16", steps=2)
     assert kinds[-1] == torch.bfloat16
     assert all(weight.dtype == torch.float32 for weight in weights.values())
+
+
+def test_steps_are_taken_while_a_checkpoint_is_written(train, monkeypatch, tmp_path):
+    """The first checkpoint, of step 4, is not there before step 7; the end waits for its own."""
+    reached, whole, seen = Event(), checkpoint.save, []
+
+    class Counting(Small):
+        def forward(self, **inputs):
+            seen.append(self.training and torch.is_grad_enabled())
+            if len(seen) == 8:  # one of them counts FLOPs
+                reached.set()
+            return super().forward(**inputs)
+
+    def waiting(*args):
+        assert reached.wait(60), "training waits for the checkpoint"
+        return whole(*args)
+
+    monkeypatch.setattr(checkpoint, "save", waiting)
+    weights, *_ = train(kind=Counting)
+    assert [path.name for path in stored(tmp_path / "work")] == ["step-00000008.pt", "step-00000012.pt"]
+    assert same(weights, checkpoint.load_newest(tmp_path / "work")[1]["model"])
+
+
+@pytest.mark.parametrize(("ending", "error", "last"), [(crash, KeyboardInterrupt, 4), (terminate, Preempted, 6)])
+def test_whatever_ends_a_run_the_checkpoint_under_way_is_finished(train, monkeypatch, tmp_path, ending, error, last):
+    whole = checkpoint.save
+
+    def late(*args):
+        sleep(0.5)
+        return whole(*args)
+
+    monkeypatch.setattr(checkpoint, "save", late)
+    with pytest.raises(error):
+        train("cut", dataset=Interrupting(5, ending))
+    assert checkpoint.load_newest(tmp_path / "cut")[0] == last
+
+
+def test_a_checkpoint_that_could_not_be_written_stops_the_run(train, monkeypatch):
+    def full(*_):
+        raise checkpoint.CheckpointError("no space")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(CheckpointError, match="no space"):
+        train(steps=4)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(train):
