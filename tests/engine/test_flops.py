@@ -6,7 +6,10 @@ import torch
 from pipeline.config import models
 from pipeline.engine.flops import _for_real, _on_meta, count_flops
 from pipeline.engine.objective import Objective
-from tests.methods.conftest import batch, build  # noqa: F401  (a fixture)
+from pipeline.methods import build_method
+from pipeline.nn.encoders import build_encoder
+from tests.methods import recipe
+from tests.methods.conftest import batch, build, context  # noqa: F401  (a fixture)
 
 PATCHES, PIXELS, WIDTH = 16, 48, models()["vit_micro"]["width"]
 
@@ -29,6 +32,30 @@ def mae(options):
 def test_of_mae_they_are_those_of_a_formula_by_hand(batch):  # noqa: F811
     method = build("mae")
     assert _on_meta(Objective(method, seed=0).train(), batch) == 8 * mae(method.options)
+
+
+class Teacher:
+    def encoder(self, grid):
+        return build_encoder("vit_base", (16 * grid[0], 16 * grid[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "gflop", "digits"),
+    [
+        ("mae", "vit_base", 58.46, 2),
+        ("mae", "vit_large", 124.2, 1),
+        ("mae", "vit_huge", 291.0, 1),
+        ("supervised", "vit_base", 105.2, 1),
+        ("dbot", "vit_base", 93.6, 1),
+    ],
+)
+def test_of_the_papers_models_they_are_those_of_formulas_by_hand(name, model, gflop, digits):
+    with torch.device("meta"):
+        method = build_method({**recipe(name, "paper"), "model": model}, context(teacher=Teacher(), num_classes=1000))
+        labels, index = torch.zeros(2, dtype=torch.int64), torch.arange(2)
+        sample = {"images": torch.empty(2, 3, 224, 224), "labels": labels, "epoch": labels, "index": index}
+        found = _on_meta(Objective(method, seed=0).to("meta").train(), sample)
+    assert round(found / 2e9, digits) == gflop
 
 
 @pytest.mark.parametrize("name", ["mae", "dbot", "imae", "supervised"])
