@@ -5,9 +5,9 @@ arXiv:2210.11470. B images, L patches, K visible patches, D encoder width, W dec
 
 Departures: the released code feeds the teacher the mixture, for both branches, so that distillation cannot separate the
 images; here `teacher_input` chooses, `source` (what names and shapes suggest was meant) or `mixture`. Its probability
-that partners share a class is fixed at 1; here it is the recipe's `same_class_share`. One blend weight is drawn per
-step and device, from the first sample's own stream. Targets are raw pixels, as in the code, though its command asks for
-normalised ones.
+that partners share a class is fixed at 1; here it is the recipe's `same_class_share`. The blend's weight is drawn for
+each image; the code draws one for all images of a device. Targets are raw pixels, as in the code, though its command
+asks for normalised ones.
 """
 
 import copy
@@ -31,7 +31,7 @@ class IMAEOptions:
     """The numbers of i-MAE; `config/recipes/imae.yaml` gives them with their sources.
 
     mask_ratio: share of the patches that is hidden.
-    mix_weight: share of the first image in the blend; None draws it uniformly at every step.
+    mix_weight: share of the first image in the blend; None draws it uniformly for each image at every step.
     num_branches: 2 paints both images; 1, as in the paper's first version, the fainter one only.
     distill_weight: of the distance between the branches and the teacher's latents; 0 switches distillation off.
     teacher_input: `source`, the teacher sees each image alone; `mixture`, it sees the blend.
@@ -93,7 +93,7 @@ class IMAE(Method):
         num = self.encoder.patch_embed.num_patches
         draws = draw(num + 1)
         fixed = self.options.mix_weight
-        weight = draws[0, num] if fixed is None else draws.new_tensor(fixed)
+        weight = draws[:, num] if fixed is None else torch.full_like(draws[:, num], fixed)
         return {
             "images": batch["images"],
             "partner": batch["partner"],
@@ -107,12 +107,13 @@ class IMAE(Method):
         Args:
             images, partner: (B, 3, H, W) each, normalised.
             noise: (B, L) uniform draws; the patches with the smallest values stay visible.
-            weight: (), share of `images` in the blend.
+            weight: (B,), share of `images` in the blend, or one for all.
 
         Returns:
             loss (); prediction and target (B, L, P or 2 P), the fainter image first; mask (B, L), True where hidden;
             seen (B, 3, H, W), the blend.
         """
+        weight = weight.view(-1, 1, 1, 1)
         mixture = weight * images + (1 - weight) * partner
         first = weight <= 1 - weight  # of equals the first counts as the fainter
         fainter, stronger = torch.where(first, images, partner), torch.where(first, partner, images)

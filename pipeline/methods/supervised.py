@@ -3,7 +3,7 @@
 He et al. 2022 (arXiv:2111.06377), appendix A.2 and Table 11. B images, C classes, D encoder width.
 
 Departures: the class token, rather than the mean of the patch tokens, is classified, because it is what linear
-probing reads from every encoder; mixing draws from NumPy's generator, which training seeds at every step.
+probing reads from every encoder; those of `pipeline.nn.mixing`.
 """
 
 import copy
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from timm.data import Mixup
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pipeline.methods.base import Context, Draw, Method, Step
+from pipeline.nn.mixing import NUM_DRAWS, Mixing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,30 +44,29 @@ class Supervised(Method):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.average = copy.deepcopy(encoder).requires_grad_(False) if options.ema_momentum else None
-        mixing = options.mixup > 0 or options.cutmix > 0
-        self.mix = Mixup(
-            mixup_alpha=options.mixup,
-            cutmix_alpha=options.cutmix,
-            label_smoothing=options.label_smoothing,
-            num_classes=context.num_classes,
-        ) if mixing else None  # fmt: skip
+        self.mix = None
+        if options.mixup or options.cutmix:
+            self.mix = Mixing(options.mixup, options.cutmix, options.label_smoothing, context.num_classes)
 
     def inputs(self, batch: Mapping[str, Tensor], draw: Draw) -> dict[str, Tensor]:
-        return {"samples": batch[self.encoder.takes], "labels": batch["labels"]}
+        inputs = {"samples": batch[self.encoder.takes], "labels": batch["labels"]}
+        return inputs if self.mix is None else {**inputs, "index": batch["index"], "draws": draw(NUM_DRAWS)}
 
-    def forward(self, samples: Tensor, labels: Tensor) -> Step:
+    def forward(
+        self, samples: Tensor, labels: Tensor, index: Tensor | None = None, draws: Tensor | None = None
+    ) -> Step:
         """One training step.
 
         Args:
             samples: (B, 3, H, W), or (B, 3, T, H, W) of clips, whose frames are mixed alike; normalised.
             labels: (B,), class indices.
+            index, draws: where samples are mixed, see `Mixing`.
 
         Returns:
             loss (); nothing is hidden.
         """
         if self.mix is not None:
-            mixed, labels = self.mix(samples.flatten(1, -3).clone(), labels)  # labels become (B, C) distributions
-            samples = mixed.view_as(samples)
+            samples, labels = self.mix(samples, labels, index, draws)  # labels become (B, C) distributions
         logits = self.head(self.encoder.forward_features(samples)[:, 0]).float()
         smoothing = self.options.label_smoothing if self.mix is None else 0.0  # mixing has smoothed them already
         return Step(cross_entropy(logits, labels, label_smoothing=smoothing))

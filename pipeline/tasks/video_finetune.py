@@ -3,13 +3,15 @@
 Feichtenhofer et al. 2022 (arXiv:2205.09113), appendix A and released code: the mean of the patch tokens goes through
 the pretrained final norm, dropout and one linear map; scores are averaged over views in time and space. An image ViT
 is inflated. B clips of T frames, C classes.
+
+Departures: those of `pipeline.nn.mixing`.
 """
 
 from typing import Any
 
 import torch
 from mmengine import dist
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval, open_train
@@ -28,7 +30,7 @@ class VideoClassifier(Classifier):
     """A space-time encoder whose pooled patch tokens are normalised by its own final norm, and classified.
 
     Args:
-        encoder, num_classes, mixing, label_smoothing: as `Classifier`.
+        encoder, num_classes, mixing, label_smoothing, seed: as `Classifier`.
         dropout: between norm and classifier.
     """
 
@@ -39,24 +41,11 @@ class VideoClassifier(Classifier):
         mixing: dict[str, float],
         label_smoothing: float,
         dropout: float,
+        seed: int = 0,
     ) -> None:
         norm = encoder.norm
-        super().__init__(encoder, num_classes, mixing, label_smoothing, HEAD_STD)
+        super().__init__(encoder, num_classes, mixing, label_smoothing, HEAD_STD, seed)
         self.fc_norm = nn.Sequential(norm, nn.Dropout(dropout))
-        if self.mix is not None:
-            self.mix = FramesTogether(self.mix)
-
-
-class FramesTogether:
-    """timm's mixup and cutmix of images, on clips: all frames of a clip are treated alike."""
-
-    def __init__(self, mix: Any) -> None:
-        self.mix = mix
-
-    def __call__(self, video: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, T, H, W) and (B,) -> the same, and (B, C) shares of the classes; B must be even."""
-        images, shares = self.mix(video.flatten(1, 2), labels)
-        return images.unflatten(1, video.shape[1:3]), shares
 
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:
@@ -66,8 +55,9 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     samples = Clips(open_train(cell.data, settings, cell.seed))
     torch.manual_seed(cell.seed)
     encoder = load_spacetime(cell.encoder, settings)
-    mixing = {"mixup_alpha": settings["mixup"], "cutmix_alpha": settings["cutmix"]}
-    model = VideoClassifier(encoder, len(samples.classes), mixing, settings["label_smoothing"], settings["dropout"])
+    mixing = {key: settings[key] for key in ("mixup", "cutmix")}
+    smoothing, dropout = settings["label_smoothing"], settings["dropout"]
+    model = VideoClassifier(encoder, len(samples.classes), mixing, smoothing, dropout, cell.seed)
     cost = train(
         model,
         samples,

@@ -24,22 +24,16 @@ EQUAL: dict[str, dict[str, Any]] = {
     "mae": {"method": "mae"},
     "mae-block": {"method": "mae", "set": {"options.mask_kind": "block"}},
     "supervised": {"method": "supervised", "set": {"options.ema_momentum": 0.9}},
+    "supervised-mixed": {"method": "supervised", "set": {"options.mixup": 0.8, "options.cutmix": 1.0}},
     "dbot": {"method": "dbot", "teacher": "mae"},
     "maskdistill": {"method": "maskdistill", "teacher": "mae"},
     "imae": {"method": "imae", "teacher": "mae", "set": {"options.mix_weight": 0.3}},
+    "imae-drawn": {"method": "imae", "teacher": "mae"},
     "mae-st": {"method": "mae_st"},
     "moco": {"method": "mixmask", "set": {"model": "vit_micro", "options.fill": "none", "options.queue_size": 32}},
 }
 # Each with what makes it depend on how a batch is shared out.
 UNEQUAL: dict[str, tuple[str, dict[str, Any]]] = {
-    "supervised-mixed": (
-        "mixup and cutmix blend images of one device by one draw of NumPy's generator, which is seeded by rank",
-        {"method": "supervised", "set": {"options.mixup": 0.8, "options.cutmix": 1.0}},
-    ),
-    "imae-drawn": (
-        "one blend weight is drawn for the images of one device and micro-batch, as in the authors' code",
-        {"method": "imae", "teacher": "mae"},
-    ),
     "clmae": ("the masks of one device's images are kept apart from each other alone", {"method": "clmae"}),
     "mixmask": ("BatchNorm's statistics and the partners are of one device's images", {"method": "mixmask"}),
     "meta-labels": (

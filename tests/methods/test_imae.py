@@ -140,12 +140,23 @@ def test_gradients_reach_the_shared_decoder_from_both_branches_and_the_teacher_f
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in method.teacher.parameters())
 
 
-def test_one_weight_is_drawn_for_the_whole_step():
+def test_a_weight_is_drawn_for_each_image():
     batch = {"images": torch.zeros(3, 1), "partner": torch.ones(3, 1)}
     draws = torch.rand(3, 17)
     drawn = build("imae").inputs(batch, lambda num: draws[:, :num])
-    assert drawn["weight"] == draws[0, 16] and torch.equal(drawn["noise"], draws[:, :16])
-    assert build("imae", mix_weight=0.3).inputs(batch, lambda num: draws[:, :num])["weight"] == torch.tensor(0.3)
+    assert torch.equal(drawn["weight"], draws[:, 16]) and torch.equal(drawn["noise"], draws[:, :16])
+    fixed = build("imae", mix_weight=0.3).inputs(batch, lambda num: draws[:, :num])["weight"]
+    assert torch.equal(fixed, torch.full((3,), 0.3))
+
+
+def test_each_image_has_a_weight_of_its_own():
+    method = slow.shake(build("imae").eval())
+    (images, partner, noise), weights = inputs(), torch.tensor([0.3, 0.8])
+    both = method(images, partner, noise, weights)
+    for i in range(2):
+        alone = method(images[i : i + 1], partner[i : i + 1], noise[i : i + 1], weights[i])
+        assert torch.allclose(both.prediction[i], alone.prediction[0], atol=1e-5)
+        assert torch.equal(both.target[i], alone.target[0]) and torch.allclose(both.seen[i], alone.seen[0])
 
 
 def test_pictures_show_both_images_apart():

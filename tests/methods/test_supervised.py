@@ -17,7 +17,7 @@ def test_loss_is_smoothed_cross_entropy_of_the_class_token():
 def test_mixing_leaves_the_batch_it_was_given():
     method = build("supervised", mixup=0.8, cutmix=1.0)
     images = IMAGES.clone()
-    assert torch.isfinite(method(images, LABELS).loss)
+    assert torch.isfinite(method(images, LABELS, torch.arange(8), torch.rand(8, 4)).loss)
     assert torch.equal(images, IMAGES)
 
 

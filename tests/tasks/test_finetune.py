@@ -10,7 +10,7 @@ IMAGES, LABELS = torch.randn(8, 3, 16, 16), torch.arange(8)
 
 def build(mixup=0.0, cutmix=0.0, smoothing=0.0):
     torch.manual_seed(0)
-    mixing = {"mixup_alpha": mixup, "cutmix_alpha": cutmix}
+    mixing = {"mixup": mixup, "cutmix": cutmix}
     return Classifier(build_encoder("vit_micro", 16), 10, mixing, smoothing)
 
 
@@ -52,6 +52,10 @@ def test_labels_are_smoothed_once():
 
 def test_mixed_batches_differ_and_leave_the_input():
     model = build(mixup=0.8, cutmix=1.0)
-    images = IMAGES.clone()
-    assert torch.isfinite(model(images, LABELS, mode="loss")["loss"])
-    assert torch.equal(images, IMAGES)
+    images, batch = IMAGES.clone(), {"epoch": torch.zeros_like(LABELS), "index": LABELS}
+    loss = model(images, LABELS, mode="loss", **batch)["loss"]
+    assert torch.isfinite(loss) and torch.equal(images, IMAGES)
+    assert loss == model(images, LABELS, mode="loss", **batch)["loss"], "what is drawn is told by seed and sample"
+    model.head.weight.data.normal_()
+    told = [model(images, LABELS, mode="loss", **batch | {"epoch": epoch + batch["epoch"]})["loss"] for epoch in (0, 1)]
+    assert told[0] != told[1]

@@ -74,7 +74,7 @@ def test_fine_tuning_starts_from_the_pretrained_norm_and_an_inflated_kernel(cell
     pooled = encoder.eval().norm(encoder.blocks(torch.cat([  # every part by hand
         (encoder.cls_token + encoder.pos_embed_class).expand(4, -1, -1),
         encoder.patch_embed(video) + encoder.pos_embed[:, 1:]], dim=1))[:, 1:].mean(1))  # fmt: skip
-    mixing = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
+    mixing = {"mixup": 0.0, "cutmix": 0.0}
     model = video_finetune.VideoClassifier(encoder, 4, mixing, 0.1, 0.5).eval()
     model.head.weight.data.normal_()
     assert torch.equal(model.fc_norm[0].weight, weight)
@@ -85,9 +85,9 @@ def test_fine_tuning_starts_from_the_pretrained_norm_and_an_inflated_kernel(cell
 def test_mixing_treats_all_frames_of_a_clip_alike():
     torch.manual_seed(0)
     encoder = build_encoder("vit_st_micro", 16)
-    model = video_finetune.VideoClassifier(encoder, 4, {"mixup_alpha": 0.0, "cutmix_alpha": 1.0}, 0.0, 0.0)
+    model = video_finetune.VideoClassifier(encoder, 4, {"mixup": 0.0, "cutmix": 1.0}, 0.0, 0.0)
     video = torch.arange(4.0).view(4, 1, 1, 1, 1).expand(4, 3, 8, 16, 16)
-    mixed, shares = model.mix(video.clone(), torch.arange(4))
+    mixed, shares = model.mix(video, torch.arange(4), torch.arange(4), torch.rand(4, 4))
     assert mixed.shape == video.shape and (mixed == mixed[:, :1, :1]).all() and not torch.equal(mixed, video)
     assert torch.isfinite(F.cross_entropy(model(mixed), shares))
 
