@@ -66,7 +66,9 @@ def _head(forecast: Forecast) -> str:
 
 
 def _stages(forecast: Forecast) -> str:
-    rows = [("stage", "cells estimated", "EFLOP", "device-hours", "longest job, h", "wait for data")]
+    rows: list[tuple[str, ...]] = [
+        ("stage", "cells estimated", "EFLOP", "device-hours", "longest job, h", "wait for data")
+    ]
     for stage in dict.fromkeys(cell.node.stage for cell in forecast.cells):
         all_ = [cell for cell in forecast.cells if cell.node.stage == stage]
         known = [cell for cell in all_ if cell.work]
