@@ -24,8 +24,9 @@ from pipeline.report.effort import efforts
 from pipeline.report.figures import ablation_figures, effort_figure, loss_figure
 from pipeline.report.grid import Grid, read_data, read_grid, unique
 from pipeline.report.page import render
+from pipeline.report.pairs import PAIRED, pairs
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
-from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
+from pipeline.report.pictures import BUDGET, find_pictures, group_pictures, write_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, records_table, task_table
 from pipeline.report.studies import list_studies
@@ -40,13 +41,14 @@ CELLS = 500  # whose evidence a page can hold; that of more is a page beside it
 def build(study: Study) -> Path:
     """Write `reports/<study>/` from the records of a study and return its `index.html`.
 
-    Beside the page: `tables/*.{csv,md,tex,json}`, `figures/*.svg`, `summary.txt` and a `manifest.json` that
-    names what the report was made from. Paths are relative to the project's root.
+    Beside the page: `compare.html` with `pictures/`, `tables/*.{csv,md,tex,json}`, `figures/*.svg`, `summary.txt` and
+    a `manifest.json` that names what the report was made from. Paths are relative to the project's root.
     """
     folder = Path("reports") / study.name
     grid, runs = read_grid(study), list(study.runs)
     quotes = find_quotes(unique(run.method for run in study.runs.values()))
-    losses = [(panel.name, panel.caption, loss_figure(panel, runs)) for panel in loss_panels(grid)]
+    panels = loss_panels(grid)
+    losses = [(panel.name, panel.caption, loss_figure(panel, runs)) for panel in panels]
     effort = [(panel.name, panel.caption, effort_figure(panel, runs)) for panel in efforts(grid)]
     ablations = [
         (
@@ -85,7 +87,7 @@ def build(study: Study) -> Path:
     budget = min(BUDGET, LIMIT - rest - MARKUP)
     page = render("index.html.j2", pictures=group_pictures(study, find_pictures(grid, budget)), **content)
 
-    for part in ("tables", "figures"):  # nothing of an earlier report stays behind
+    for part in ("tables", "figures", "pictures"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True)
     exported = [table for group in tables.values() for table in group]
@@ -97,6 +99,8 @@ def build(study: Study) -> Path:
         _write(folder / "figures" / f"{name}.svg", svg)
     _write(folder / "summary.txt", headline(study) + "\n")
     _write(folder / "index.html", page)
+    both = pairs(grid, panels, write_pictures(grid, folder / "pictures"))
+    _write(folder / "compare.html", render("compare.html.j2", study=study, paired=PAIRED, pairs=both))
     (folder / "evidence.html").unlink(missing_ok=True)
     if content["beside"]:
         _write(folder / "evidence.html", render("evidence.html.j2", **content))
@@ -156,6 +160,7 @@ def _manifest(grid: Grid, folder: Path) -> str:
         folder / "summary.txt",
         *folder.glob("tables/*"),
         *folder.glob("figures/*"),
+        *folder.glob("pictures/*"),
     ]
     artefacts = {
         str(file.relative_to(folder)): {"sha256": manifests.sha256(file), "bytes": file.stat().st_size}

@@ -1,29 +1,12 @@
 """The page in a real browser: no network, pictures that load, tables that sort, evidence that opens."""
 
-import shutil
-
 import pytest
 
 from pipeline.report.build import build
 
 from .made import NASTY
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install the package chromium to run it"),
-    pytest.mark.timeout(120),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
