@@ -168,6 +168,7 @@ rule report:
     output:
         manifest=f"{GRAPH.report}/manifest.json",
         page=report(f"{GRAPH.report}/index.html", category="Report"),
+        pairs=f"{GRAPH.report}/compare.html",
         summary=f"{GRAPH.report}/summary.txt",
         tables=directory(f"{GRAPH.report}/tables"),
         figures=report(
@@ -175,6 +176,7 @@ rule report:
             patterns=["{name}.svg"],
             category="Figures",
         ),
+        pictures=directory(f"{GRAPH.report}/pictures"),
     log:
         f"logs/{STUDY.name}/report.log",
     benchmark:

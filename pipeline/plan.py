@@ -49,7 +49,7 @@ def dvc_file(study: Study) -> str:
     report = Graph(study).report
     wdir = f"    wdir: {up.rstrip('/')}\n" if up else ""
     lines = [f"    - {node.manifest}\n" for node in Graph(study)]
-    products = ("manifest.json", "index.html", "summary.txt", "tables", "figures")
+    products = ("manifest.json", "index.html", "compare.html", "summary.txt", "tables", "figures", "pictures")
     return (
         f"# The study {study.name} in DVC's idiom: the same graph and the same commands as the Snakefile's.\n"
         f"# Written by `python -m stages.plan --study {study.path}`; do not edit.\n#\n"

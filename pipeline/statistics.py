@@ -141,6 +141,29 @@ def difference_interval(ours: Estimate, theirs: Estimate) -> tuple[float, float]
     return difference - below, difference + above
 
 
+def paired_spread(rows: Sequence[Sequence[float]]) -> Spread | None:
+    """How far runs that share their seeds lie apart at a seed: the error of a two-way layout of runs and seeds.
+
+    What is left of the values when each run's mean and what a seed adds to all runs are taken away (randomised blocks:
+    Snedecor and Cochran, "Statistical Methods", 8th ed. 1989, chapter 14). The difference of two runs' means over n
+    seeds has the standard deviation √(2 / n) times this one; with two rows its interval is that of the paired t test.
+
+    Args:
+        rows: (runs, seeds), for each run its values in the order of the seeds, all of one length.
+
+    Returns:
+        (runs - 1)(seeds - 1) degrees of freedom; None where there are fewer than two of either or nothing is left.
+    """
+    table = np.asarray(rows, float)
+    if table.ndim != 2 or min(table.shape) < 2:
+        return None
+    left = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    deviation = math.sqrt(float((left**2).sum()) / freedom)
+    scale = float(np.abs(table).max())
+    return Spread(deviation=deviation, freedom=freedom, num_runs=len(table)) if deviation > 1e-12 * scale else None
+
+
 def resamples(count: int, draws: int) -> NDArray[np.int64]:
     """Bootstrap samples of `count` test items, always the same: (draws, count), how often each holds each item."""
     return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=draws)

@@ -2,7 +2,7 @@
 
 Reads:   results/<study>/*/*/manifest.json and the logs and pictures they name, data/*/manifest.json,
 config/papers/
-Writes:  reports/<study>/: index.html, tables/, figures/, summary.txt, manifest.json
+Writes:  reports/<study>/: index.html, compare.html, pictures/, tables/, figures/, models/, summary.txt, manifest.json
 
 Cells that failed or were not run are rows that say so; nothing is trained and torch is not needed.
 """

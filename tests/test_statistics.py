@@ -11,6 +11,7 @@ from pipeline.statistics import (
     Spread,
     difference_interval,
     mean_ranks,
+    paired_spread,
     percentile_interval,
     probability_of_improvement,
     resamples,
@@ -186,3 +187,40 @@ def test_draws_that_do_not_define_a_measure_are_left_out_and_none_is_refused():
     assert percentile_interval(np.array([np.nan, 1.0, 2.0, 3.0])) == pytest.approx((1.05, 2.95))
     with pytest.raises(ValueError, match="no bootstrap sample defines"):
         percentile_interval(np.array([np.nan]))
+
+
+def test_the_paired_spread_of_two_runs_is_that_of_the_paired_t_test():
+    ours, theirs = [61.2, 63.0, 60.1, 64.4], [58.0, 60.9, 58.8, 60.2]
+    found = paired_spread([ours, theirs])
+    low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert found.freedom == 3
+    assert found.half_width(4) * np.sqrt(2) == pytest.approx((high - low) / 2)
+
+
+def test_the_paired_spread_is_the_error_of_randomised_blocks():
+    """The F statistic of runs from it is what regression on indicators of runs and seeds gives."""
+    rows = np.random.default_rng(5).normal(size=(4, 3)) + np.arange(3)
+    found = paired_spread(rows)
+    runs, seeds = (
+        np.eye(count)[where.ravel()] for count, where in zip(rows.shape, np.indices(rows.shape), strict=True)
+    )
+    design = np.hstack([runs, seeds])
+    left = rows.ravel() - design @ np.linalg.lstsq(design, rows.ravel(), rcond=None)[0]
+    assert (found.freedom, found.num_runs) == (6, 4)
+    assert found.deviation**2 == pytest.approx(left @ left / 6)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+def test_paired_intervals_hold_the_difference_as_often_as_they_say_whatever_the_seeds_add(num_seeds):
+    rng = np.random.default_rng(6)
+    held = []
+    for _ in range(2000):
+        rows = rng.normal(size=(4, num_seeds)) + 5 * rng.normal(size=num_seeds)
+        half = paired_spread(rows).half_width(num_seeds) * np.sqrt(2)
+        held.append(abs((rows[0] - rows[1]).mean()) < half)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("rows", [[], [[1.0, 2.0]], [[1.0], [2.0]], [[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]]])
+def test_without_what_runs_and_seeds_leave_there_is_no_paired_spread(rows):
+    assert paired_spread(rows) is None

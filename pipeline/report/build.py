@@ -17,19 +17,25 @@ from pipeline.config import Study
 from pipeline.graph import command
 from pipeline.report import words
 from pipeline.report.ablations import ablation_table, find_ablations
+from pipeline.report.cards import trained, write_cards
 from pipeline.report.comparison import COMPARISONS, SCALE, comparison_tables
 from pipeline.report.costs import cost_table
 from pipeline.report.curves import loss_panels
 from pipeline.report.effort import efforts
+from pipeline.report.export import results_csv, results_schema
+from pipeline.report.fewshot import shot_figures
 from pipeline.report.figures import ablation_figures, effort_figure, loss_figure
 from pipeline.report.grid import Grid, read_data, read_grid, unique
 from pipeline.report.page import render
+from pipeline.report.pairs import PAIRED, pairs
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
-from pipeline.report.pictures import BUDGET, find_pictures, group_pictures
+from pipeline.report.pictures import BUDGET, find_pictures, group_pictures, write_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
-from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, records_table, task_table
+from pipeline.report.rank_figures import rank_figures
+from pipeline.report.references import REFERENCES, bibliography, load_references
+from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, task_table
 from pipeline.report.studies import list_studies
-from pipeline.report.table import FORMATS, Column, Entry, Table, to_text
+from pipeline.report.table import FORMATS, Column, Entry, Table, to_document, to_text
 from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
@@ -40,21 +46,20 @@ CELLS = 500  # whose evidence a page can hold; that of more is a page beside it
 def build(study: Study) -> Path:
     """Write `reports/<study>/` from the records of a study and return its `index.html`.
 
-    Beside the page: `tables/*.{csv,md,tex,json}`, `figures/*.svg`, `summary.txt` and a `manifest.json` that
-    names what the report was made from. Paths are relative to the project's root.
+    Beside the page: `compare.html` with `pictures/`, `tables/*.{csv,md,tex,json}`, all records as
+    `tables/results.csv`, `figures/*.{svg,pdf}`, `models/<run>-<seed>/`, `summary.txt` and a `manifest.json` that names
+    what the report was made from. Paths are relative to the project's root.
     """
     folder = Path("reports") / study.name
     grid, runs = read_grid(study), list(study.runs)
-    quotes = find_quotes(unique(run.method for run in study.runs.values()))
-    losses = [(panel.name, panel.caption, loss_figure(panel, runs)) for panel in loss_panels(grid)]
-    effort = [(panel.name, panel.caption, effort_figure(panel, runs)) for panel in efforts(grid)]
-    ablations = [
-        (
-            ablation_table(grid, ablation),
-            [(name, *figure) for name, figure in ablation_figures(grid, ablation).items()],
-        )
-        for ablation in find_ablations(grid)
-    ]
+    methods = unique(run.method for run in study.runs.values())
+    quotes = find_quotes(methods)
+    panels = loss_panels(grid)
+    losses = [loss_figure(panel, runs) for panel in panels]
+    effort = [effort_figure(panel, runs) for panel in efforts(grid)]
+    ranks = [one for track in study.tracks.values() for one in rank_figures(grid, track)]
+    shots = shot_figures(grid)
+    ablations = [(ablation_table(grid, each), ablation_figures(grid, each)) for each in find_ablations(grid)]
     tables = {
         "leaderboards": leaderboards(grid),
         "tasks": [task_table(grid, task) for task in study.tasks],
@@ -77,7 +82,10 @@ def build(study: Study) -> Path:
         "ablations": ablations,
         "losses": losses,
         "efforts": effort,
+        "ranks": ranks,
+        "shots": shots,
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
+        "cards": list(trained(grid)),
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
         "beside": "evidence.html" if len(grid.outcomes) > CELLS else "",
     }
@@ -85,18 +93,26 @@ def build(study: Study) -> Path:
     budget = min(BUDGET, LIMIT - rest - MARKUP)
     page = render("index.html.j2", pictures=group_pictures(study, find_pictures(grid, budget)), **content)
 
-    for part in ("tables", "figures"):  # nothing of an earlier report stays behind
+    for part in ("tables", "figures", "pictures", "models"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
         (folder / part).mkdir(parents=True)
     exported = [table for group in tables.values() for table in group]
-    exported += [records_table(grid), *(all_quotes(method, rows) for method, rows in quotes.items())]
+    exported += [all_quotes(method, rows) for method, rows in quotes.items()]
     for table in exported:
         for suffix, write in FORMATS.items():
             _write(folder / "tables" / f"{table.name}.{suffix}", write(table))
-    for name, _, svg in [*losses, *effort, *(panel for _, panels in ablations for panel in panels)]:
-        _write(folder / "figures" / f"{name}.svg", svg)
+    _write(folder / "tables" / "all.tex", to_document(exported))
+    for one in [*losses, *effort, *ranks, *shots, *(figure for _, figures in ablations for figure in figures)]:
+        _write(folder / "figures" / f"{one.name}.svg", one.svg)
+        (folder / "figures" / f"{one.name}.pdf").write_bytes(one.pdf)
+    _write(folder / "tables" / "results.csv", results_csv(grid))
+    _write(folder / "tables" / "results.schema.json", results_schema())
+    _write(folder / "tables" / "references.bib", bibliography(methods, quotes, load_references()))
+    write_cards(grid, folder / "models")
     _write(folder / "summary.txt", headline(study) + "\n")
     _write(folder / "index.html", page)
+    both = pairs(grid, panels, write_pictures(grid, folder / "pictures"))
+    _write(folder / "compare.html", render("compare.html.j2", study=study, paired=PAIRED, pairs=both))
     (folder / "evidence.html").unlink(missing_ok=True)
     if content["beside"]:
         _write(folder / "evidence.html", render("evidence.html.j2", **content))
@@ -146,7 +162,7 @@ def _brief(entry: Entry) -> Entry:
 def _manifest(grid: Grid, folder: Path) -> str:
     """What the report was made from and what it consists of, without time or place."""
     study = grid.study
-    sources = [study.path, *(outcome.node.manifest for outcome in grid.outcomes)]
+    sources = [study.path, REFERENCES, *(outcome.node.manifest for outcome in grid.outcomes)]
     methods = unique(run.method for run in study.runs.values())
     sources += [place / f"{method}.yaml" for place in (PAPERS, COMPARISONS) for method in methods]
     sources += [spec.folder / "manifest.json" for spec in study.data.values()]
@@ -156,6 +172,8 @@ def _manifest(grid: Grid, folder: Path) -> str:
         folder / "summary.txt",
         *folder.glob("tables/*"),
         *folder.glob("figures/*"),
+        *folder.glob("pictures/*"),
+        *folder.glob("models/*/README.md"),
     ]
     artefacts = {
         str(file.relative_to(folder)): {"sha256": manifests.sha256(file), "bytes": file.stat().st_size}

@@ -41,9 +41,10 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Curves that share axes."""
+    """Curves of one stage that share axes."""
 
     name: str
+    stage: str
     title: str
     caption: str
     curves: tuple[Curve, ...]
@@ -89,7 +90,7 @@ def loss_panels(grid: Grid) -> list[Panel]:
             title = f"{grid.study.title(stage)} of {group}" if group else grid.study.title(stage)
             name = "-".join(part for part in ("loss", stage, slug(group)) if part)
             caption = _caption(title, phases=any(curve.ends for curve in curves))
-            panels.append(Panel(name=name, title=title, caption=caption, curves=tuple(curves)))
+            panels.append(Panel(name=name, stage=stage, title=title, caption=caption, curves=tuple(curves)))
     return panels
 
 

@@ -1,4 +1,4 @@
-"""Curves and ablations as small SVG panels that read well in light, in dark and on paper.
+"""Curves and ablations as small panels that read well in light, in dark and on paper: SVG for pages, PDF for LaTeX.
 
 Text and axes take the page's own colour (`currentColor`), lines a palette that colour-blind readers can tell
 apart (Okabe and Ito, 2008, darkened where a light ground needs it). The bytes depend on nothing but the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from html import escape
 from typing import Any
@@ -30,16 +31,17 @@ from pipeline.statistics import Estimate
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 FEW = 10  # runs that a legend names in one column
-_INK = "#010203"  # stands for the page's text colour until the SVG is written
-_ALPHAS = {
+INK = "#010203"  # stands for the page's text colour until the SVG is written
+ALPHAS = {
     "pooled": 0.9,
     "seeds": 0.9,
     "cell": 0.45,
 }  # an interval within one cell is drawn lighter than one over seeds
-_WHISKERS: Any = {"fmt": "none", "capsize": 3, "color": _INK, "linewidth": 1}
+WHISKERS: Any = {"fmt": "none", "capsize": 3, "color": INK, "linewidth": 1}
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unmask",
+    "pdf.fonttype": 42,  # TrueType: publishers refuse Type 3
     "font.size": 9,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
@@ -52,13 +54,23 @@ _STYLE: Any = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
     **dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
     ),
 }
 
 
-def loss_figure(panel: Panel, runs: Sequence[str]) -> str:
-    """An SVG of one panel of loss curves; `runs` fixes each run's colour throughout the report."""
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One panel in both formats; the caption says what is seen in words that do without it."""
+
+    name: str
+    caption: str
+    svg: str
+    pdf: bytes
+
+
+def loss_figure(panel: Panel, runs: Sequence[str]) -> Drawing:
+    """One panel of loss curves; `runs` fixes each run's colour throughout the report."""
 
     def draw(axes: Axes) -> None:
         for curve in panel.curves:
@@ -74,11 +86,11 @@ def loss_figure(panel: Panel, runs: Sequence[str]) -> str:
             small: Any = {"ncols": 2, "fontsize": 5.5} if count > FEW else {}
             axes.legend(handlelength=1.6, labelspacing=0.3, **small)
 
-    return _svg(draw, panel.name, panel.caption)
+    return drawing(draw, panel.name, panel.caption)
 
 
-def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str]]:
-    """Name → (caption, SVG), one panel for each headline metric that was measured at two values or more, and for speed.
+def ablation_figures(grid: Grid, ablation: Ablation) -> list[Drawing]:
+    """One panel for each headline metric that was measured at two values or more, and for speed.
 
     Numbers are an axis with a line over it, on which what is left open is a level; words are bars.
     """
@@ -90,7 +102,7 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
             panels.append((task, metric, label, grid.unit(task, metric), grid.digits(task, metric), estimates))
     speeds = pretraining_speeds(grid, [run for _, run in ablation.points])
     panels.append(("pretrain", SPEED, "Speed of pretraining", speed_unit(grid, ablation), 0, speeds))
-    figures = {}
+    figures = []
     for stage, metric, label, scale, decimals, estimates in panels:
         found = list(zip((value for value, _ in ablation.points), estimates, strict=True))
         points = [(value, estimate) for value, estimate in found if estimate is not None]
@@ -102,12 +114,12 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> dict[str, tuple[str, str
             caption += f"; no value at {', '.join(gaps)}." if gaps else "."
             draw = _line if ablation.is_numeric else _bars
             panel = draw(points, ablation.axis, f"{label}, {scale}" if scale else label, decimals)
-            figures[name] = (caption, _svg(panel, name, caption))
+            figures.append(drawing(panel, name, caption))
     return figures
 
 
-def effort_figure(effort: Effort, runs: Sequence[str]) -> str:
-    """An SVG of results over cost, each run in its colour with its name, the front as a line, no training as levels."""
+def effort_figure(effort: Effort, runs: Sequence[str]) -> Drawing:
+    """Results over cost, each run in its colour with its name, the front as a line, no training as levels."""
     hours = max(cost for cost, _ in effort.points.values())
     scale, unit = (
         (1, "device hours") if hours >= 2 else (60, "device minutes") if hours >= 1 / 30 else (3600, "seconds")
@@ -115,13 +127,13 @@ def effort_figure(effort: Effort, runs: Sequence[str]) -> str:
 
     def draw(axes: Axes) -> None:
         front = [effort.points[run] for run in effort.front]
-        axes.plot([scale * cost for cost, _ in front], [e.mean for _, e in front], color=_INK, linewidth=0.7, alpha=0.5)
+        axes.plot([scale * cost for cost, _ in front], [e.mean for _, e in front], color=INK, linewidth=0.7, alpha=0.5)
         for run, (cost, estimate) in effort.points.items():
             color, _ = style(run, runs)
             if estimate.low is not None and estimate.high is not None:
-                whiskers = _WHISKERS | {"color": color}
+                whiskers = WHISKERS | {"color": color}
                 axes.errorbar(
-                    [scale * cost], [estimate.mean], yerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **whiskers
+                    [scale * cost], [estimate.mean], yerr=span(estimate), alpha=ALPHAS[estimate.basis], **whiskers
                 )
             axes.plot([scale * cost], [estimate.mean], "o", color=color, ms=4.5)
             axes.annotate(run, (scale * cost, estimate.mean), (4, 2), textcoords="offset points", fontsize=6)
@@ -133,7 +145,7 @@ def effort_figure(effort: Effort, runs: Sequence[str]) -> str:
         axes.set_xlabel(f"pretraining, {unit}")
         axes.set_ylabel(f"{effort.label}, {effort.unit}" if effort.unit else effort.label)
 
-    return _svg(draw, effort.name, effort.caption)
+    return drawing(draw, effort.name, effort.caption)
 
 
 def style(run: str, runs: Sequence[str]) -> tuple[str, Any]:
@@ -150,7 +162,7 @@ def _line(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     def draw(axes: Axes) -> None:
         for x, estimate in placed:
             if estimate.low is not None and estimate.high is not None:
-                axes.errorbar([x], [estimate.mean], yerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **_WHISKERS)
+                axes.errorbar([x], [estimate.mean], yerr=span(estimate), alpha=ALPHAS[estimate.basis], **WHISKERS)
         axes.plot(xs, [e.mean for _, e in placed], "o-", color=PALETTE[0], ms=4.5)
         for value, estimate in points:
             if not is_number(value):
@@ -174,19 +186,17 @@ def _bars(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     names, estimates = [words.value(value) for value, _ in points], [estimate for _, estimate in points]
     lows = [e.mean if e.low is None else e.low for e in estimates]
     highs = [e.mean if e.high is None else e.high for e in estimates]
-    span = (max(highs) - min(lows)) or 1.0
+    reach = (max(highs) - min(lows)) or 1.0
 
     def draw(axes: Axes) -> None:
         places = range(len(points))
         axes.barh(places, [e.mean for e in estimates], height=0.55, color=PALETTE[0], alpha=0.75)
         for place, estimate, high in zip(places, estimates, highs, strict=True):
             if estimate.low is not None and estimate.high is not None:
-                axes.errorbar(
-                    [estimate.mean], [place], xerr=_span(estimate), alpha=_ALPHAS[estimate.basis], **_WHISKERS
-                )
-            axes.text(high + 0.04 * span, place, f"{estimate.mean:.{digits}f}", va="center", fontsize=8)
-        least = min(lows) - 0.6 * span
-        axes.set_xlim(0 if min(lows) >= 0 > least else least, max(highs) + 0.45 * span)
+                axes.errorbar([estimate.mean], [place], xerr=span(estimate), alpha=ALPHAS[estimate.basis], **WHISKERS)
+            axes.text(high + 0.04 * reach, place, f"{estimate.mean:.{digits}f}", va="center", fontsize=8)
+        least = min(lows) - 0.6 * reach
+        axes.set_xlim(0 if min(lows) >= 0 > least else least, max(highs) + 0.45 * reach)
         axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
@@ -196,23 +206,27 @@ def _bars(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     return draw
 
 
-def _span(estimate: Estimate) -> list[list[float]]:
+def span(estimate: Estimate) -> list[list[float]]:
     """How far an interval reaches below and above its mean."""
     assert estimate.low is not None and estimate.high is not None
     return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
 
 
-def _svg(draw: Callable[[Axes], None], name: str, caption: str) -> str:
+def drawing(draw: Callable[[Axes], None], name: str, caption: str, size: tuple[float, float] = (3.6, 2.4)) -> Drawing:
+    """What `draw` puts on axes, `size` inches wide and high."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         draw(axes)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return _tidy(stream.getvalue(), name, caption)
+        figure.draw_without_rendering()  # settles all places, once for both formats
+        figure.set_layout_engine(None)
+        text, pages = io.StringIO(), io.BytesIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(pages, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return Drawing(name=name, caption=caption, svg=_tidy(text.getvalue(), name, caption), pdf=pages.getvalue())
 
 
 def _tidy(svg: str, name: str, caption: str) -> str:
@@ -226,7 +240,7 @@ def _tidy(svg: str, name: str, caption: str) -> str:
     svg = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", svg)
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{2,}", _rounded, tag[0]), svg)  # texts stay as they are
     svg = re.sub(r"(?<=\d)\s+L(?=\s)", "", svg)  # after the first point of a path a line is understood
-    svg = svg.replace(_INK, "currentColor")
+    svg = svg.replace(INK, "currentColor")
     root = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     more = f'role="img" font-family="system-ui, sans-serif"><title>{escape(caption)}</title>'
     svg = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{root} {found[1]} {more}", svg)

@@ -40,6 +40,7 @@ def _environment() -> Environment:
         "anchor": lambda key: "cell-" + re.sub(r"[^A-Za-z0-9-]+", "-", key),
         "bytes": lambda count: f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB",
         "pretty": _pretty,
+        "embedded": _embedded,
         "sentence": sentence,
     }
     environment.globals["read"] = lambda name: Markup((TEMPLATES / name).read_text())
@@ -57,3 +58,8 @@ def _pretty(content: Any) -> Markup:
     """JSON for a `<pre>`; quotes stay as they are, which keeps manifests small and copyable."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     return Markup(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def _embedded(content: Any) -> Markup:
+    """JSON for a `<script>`, in which nothing can end the script."""
+    return Markup(json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,7 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
 
     What would not fit the budget however coarse is left out: all runs but the first of each method and model.
     """
-    chosen = []
-    for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
-        for run in grid.study.runs:
-            for outcome in grid.select(stage, run, "done")[:1]:
-                pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in _listed(outcome))
-                chosen += [(outcome, path, caption) for path, caption in pairs if path and is_picture(path)]
+    chosen = _choose(grid)
     encoded = _encode([path for _, path, _ in chosen], budget)
     if sum(len(uri) for uri, _ in encoded) > budget:
         first: dict[tuple[Any, ...], str] = {}
@@ -63,19 +59,18 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
             first.setdefault(_kind(grid, outcome), outcome.run)
         chosen = [entry for entry in chosen if first[_kind(grid, entry[0])] == entry[0].run]
         encoded = _encode([path for _, path, _ in chosen], budget)
-    return [
-        Picture(
-            stage=outcome.stage,
-            run=outcome.run,
-            seed=outcome.seed,
-            evidence=outcome.key,
-            caption=caption,
-            uri=uri,
-            size=size,
-            step=step(path),
-        )
-        for (outcome, path, caption), (uri, size) in zip(chosen, encoded, strict=True)
-    ]
+    return [_picture(*entry, *one) for entry, one in zip(chosen, encoded, strict=True)]
+
+
+def write_pictures(grid: Grid, folder: Path) -> list[Picture]:
+    """The pictures of each run and stage as files of a folder, named by their content; `uri` is `<folder>/<file>`."""
+    found = []
+    for outcome, path, caption in _choose(grid):
+        content, kind, size = _scaled(path, *LADDER[0])
+        file = folder / f"{sha256(content).hexdigest()[:16]}.{kind.removeprefix('image/')}"
+        file.write_bytes(content)
+        found.append(_picture(outcome, path, caption, f"{folder.name}/{file.name}", size))
+    return found
 
 
 def is_picture(path: Path) -> bool:
@@ -106,6 +101,30 @@ def group_pictures(study: Study, pictures: Sequence[Picture]) -> list[tuple[str,
     return [(title, group) for title, group in groups.items() if group]
 
 
+def _choose(grid: Grid) -> list[tuple[Outcome, Path, str]]:
+    """Cell, file and caption of every whole picture of each run's first seed that is done."""
+    chosen = []
+    for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
+        for run in grid.study.runs:
+            for outcome in grid.select(stage, run, "done")[:1]:
+                pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in _listed(outcome))
+                chosen += [(outcome, path, caption) for path, caption in pairs if path and is_picture(path)]
+    return chosen
+
+
+def _picture(outcome: Outcome, path: Path, caption: str, uri: str, size: tuple[int, int]) -> Picture:
+    return Picture(
+        stage=outcome.stage,
+        run=outcome.run,
+        seed=outcome.seed,
+        evidence=outcome.key,
+        caption=caption,
+        uri=uri,
+        size=size,
+        step=step(path),
+    )
+
+
 def _listed(outcome: Outcome) -> list[dict[str, str]]:
     return list(outcome.manifest.get("pictures") or [])
 
@@ -129,6 +148,12 @@ def _encode(paths: Sequence[Path], budget: int) -> list[tuple[str, tuple[int, in
 
 
 def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
+    content, kind, size = _scaled(path, side, quality)
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}", size
+
+
+def _scaled(path: Path, side: int, quality: int) -> tuple[bytes, str, tuple[int, int]]:
+    """A picture's bytes, media type and size, at most so fine; one that is small already stays as it is."""
     content = path.read_bytes()
     with Image.open(io.BytesIO(content), formats=list(_TYPES)) as image:
         kind, size = _TYPES.get(image.format or ""), image.size
@@ -138,4 +163,4 @@ def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
             image.convert("RGB").save(stream, "WEBP", quality=quality)
             if kind is None or len(stream.getvalue()) < len(content):
                 content, kind, size = stream.getvalue(), "image/webp", image.size
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}", size
+    return content, kind, size

@@ -1,4 +1,4 @@
-"""The measured tables: the leaderboard, one table per task, all cells and all records."""
+"""The measured tables: the leaderboard, one table per task, and all cells."""
 
 from __future__ import annotations
 
@@ -194,34 +194,6 @@ def task_table(grid: Grid, task: str) -> Table:
                 for o in grid.select(task, status=s)
             ),
         ),
-    )
-
-
-def records_table(grid: Grid) -> Table:
-    """Every record as a row of its own, for programs; the page shows the same numbers in its other tables."""
-    rows = []
-    for outcome in grid.outcomes:
-        for record in outcome.manifest.get("records", []):
-            low, high = record.get("interval") or (None, None)
-            numbers = (number(v, "{:.4g}") for v in (record["value"], low, high, record.get("count")))
-            place = (
-                word(outcome.stage),
-                word(outcome.run),
-                number(outcome.seed, "{}"),
-                word(record["metric"]),
-            )
-            path = word(outcome.node.manifest, evidence=(outcome.key,))
-            rows.append((*place, *numbers, word(record.get("unit")), path))
-    keys = ("stage", "run", "seed", "metric", "value", "low", "high", "count", "unit", "manifest")
-    return Table(
-        name="records",
-        title="All records",
-        caption="One row per measured number, with its interval within the cell.",
-        columns=tuple(
-            Column(key=key, title=key.capitalize(), numeric=key in ("seed", "value", "low", "high", "count"))
-            for key in keys
-        ),
-        rows=tuple(rows),
     )
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.statistics import Estimate
 
 ABSENT = "–"
+LONG = 40  # rows of a LaTeX table that a page holds
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -41,6 +43,18 @@ _LATEX = {
     "–": "--",
     "…": r"\ldots{}",
     "·": r"$\cdot$",
+    "½": r"$\frac{1}{2}$",
+    "μ": r"$\mu$",
+    "λ": r"$\lambda$",  # Unicode spells its name otherwise
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "\u00a0": "~",
+    "\u2011": "-",
+    "\n": " ",
+    "\t": " ",
+    "ο": "o",
 }
 
 
@@ -160,26 +174,31 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}` and UTF-8 input."""
+    """A booktabs table, across pages (`longtable`) where it is long; needs these two packages and UTF-8 input."""
     align = "".join("r" if column.numeric else "l" for column in table.columns)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{latex(table.title)}. {latex(table.caption)}}}",
-        rf"\label{{tab:{re.sub('[^a-zA-Z0-9-]', '-', table.name)}}}",
-        rf"\begin{{tabular}}{{{align}}}",
-        r"\toprule",
-        " & ".join(latex(column.title) for column in table.columns) + r" \\",
-        r"\midrule",
-    ]
+    title = rf"\caption{{{latex(table.title)}. {latex(table.caption)}}}"
+    label = rf"\label{{tab:{re.sub('[^a-zA-Z0-9-]', '-', table.name)}}}"
+    head = [r"\toprule", " & ".join(latex(column.title) for column in table.columns) + r" \\", r"\midrule"]
+    rows = []
     for row in table.rows:
         texts = [latex(_read(entry)) for entry in row]
         fields = [rf"\textbf{{{text}}}" if entry.best else text for text, entry in zip(texts, row, strict=True)]
         # A bracket right after \\ would be read as its optional length.
-        lines.append(("{}" if fields[0].startswith("[") else "") + " & ".join(fields) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {latex(note)}" for note in table.notes]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+        rows.append(("{}" if fields[0].startswith("[") else "") + " & ".join(fields) + r" \\")
+    notes = [rf"\par\footnotesize {latex(note)}" for note in table.notes]
+    if len(table.rows) > LONG:
+        lines = [rf"\begin{{longtable}}{{{align}}}", title + label + r" \\", *head, r"\endhead", *rows, r"\bottomrule"]
+        return "\n".join([*lines, r"\end{longtable}", *notes]) + "\n"
+    lines = [r"\begin{table}", r"\centering", title, label, rf"\begin{{tabular}}{{{align}}}", *head, *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
+
+
+def to_document(tables: Sequence[Table]) -> str:
+    """A LaTeX document of tables that lie beside it as `<name>.tex`, to be compiled where it lies."""
+    lines = [r"\documentclass[a3paper,landscape]{article}", r"\usepackage[margin=1cm]{geometry}"]
+    lines += [r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs,longtable}", r"\begin{document}", r"\tiny"]
+    lines += [rf"\input{{{table.name}}}\clearpage" for table in tables]
+    return "\n".join([*lines, r"\end{document}"]) + "\n"
 
 
 def to_text(table: Table) -> str:
@@ -209,7 +228,16 @@ def slug(text: str) -> str:
 
 def latex(text: str) -> str:
     """Text with everything that LaTeX would read as a command made harmless."""
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character) or _spelled(character) for character in text)
+
+
+def _spelled(character: str) -> str:
+    """A character as pdfLaTeX knows it: Latin as it is, Greek as mathematics, others by their number."""
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK SMALL LETTER ") and "WITH" not in name:
+        return rf"$\{name.rpartition(' ')[2].lower()}$"
+    known = 32 <= ord(character) < 0x180 and character not in "ĦħĸĿŀŉŦŧſ"
+    return character if known else f"[U+{ord(character):04X}]"
 
 
 def select_best(entries: Sequence[Entry], higher_is_better: bool) -> list[bool]:

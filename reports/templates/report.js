@@ -6,7 +6,6 @@ const words = new Intl.Collator("en", { numeric: true });
 
 function sortBy(header) {
   const row = header.parentElement;
-  const body = header.closest("table").tBodies[0];
   const index = [...row.cells].indexOf(header);
   const first = header.classList.contains("num") ? "descending" : "ascending";
   const other = first === "descending" ? "ascending" : "descending";
@@ -16,38 +15,51 @@ function sortBy(header) {
     if (text === undefined) return null;
     return header.classList.contains("num") && text.trim() !== "" && isFinite(text) ? Number(text) : text;
   };
-  const lines = [...body.rows].map((line) => [worth(line), line]); // read once: thousands of rows sort in no time
+  const figure = header.closest("figure");
+  const lines = rowsOf(figure).map((line) => [worth(line), line]); // read once: thousands of rows sort in no time
   const compare = ([x], [y]) => {
     if (x === null || y === null) return (x === null) - (y === null);
     const numbers = typeof x === "number" && typeof y === "number";
     const sign = numbers ? x - y : words.compare(String(x), String(y));
     return order === "ascending" ? sign : -sign;
   };
-  body.replaceChildren(...lines.sort(compare).map(([, line]) => line));
+  orders.set(figure, lines.sort(compare).map(([, line]) => line));
   [...row.cells].forEach((cell) => cell.removeAttribute("aria-sort"));
   header.setAttribute("aria-sort", order);
-  showRows(header.closest("figure"));
+  showRows(figure);
 }
 
-// Filtering: rows that have all words. A browser takes half a second to lay out thousands of rows, so no more than
-// `most` are shown until all are asked for.
+// Filtering: rows that have all words. A browser takes half a second to move and lay out thousands of rows, so no more
+// than `most` are shown until all are asked for, and only those that are shown are moved to their place.
 let most = 200;
+const orders = new WeakMap(); // the rows of a table in the order last asked for
+
+function rowsOf(figure) {
+  if (!orders.has(figure)) orders.set(figure, [...figure.querySelector("tbody").rows]);
+  return orders.get(figure);
+}
 
 function showRows(figure) {
-  const filter = figure.querySelector(".filter");
-  if (!filter) return;
-  const wanted = filter.querySelector("input").value.toLowerCase().split(/\s+/).filter(Boolean);
-  let matching = 0;
-  for (const line of figure.querySelector("tbody").rows) {
+  const [filter, body, lines] = [figure.querySelector(".filter"), figure.querySelector("tbody"), rowsOf(figure)];
+  const wanted = filter ? filter.querySelector("input").value.toLowerCase().split(/\s+/).filter(Boolean) : [];
+  const fits = (line) => {
     const text = wanted.length ? line.textContent.toLowerCase() : "";
-    const fits = wanted.every((word) => text.includes(word));
-    matching += fits;
-    line.hidden = !fits || (matching > most && !figure.dataset.all);
-  }
-  const hidden = !figure.dataset.all && matching > most;
-  filter.querySelector("output").textContent = hidden ? `first ${most} of ${matching}` : `${matching}`;
-  filter.querySelector(".all").hidden = !hidden;
+    return wanted.every((word) => text.includes(word));
+  };
+  const matching = lines.filter(fits);
+  const part = Boolean(filter) && !figure.dataset.all && matching.length > most;
+  const shown = new Set(part ? matching.slice(0, most) : matching);
+  for (const line of lines) if (line.hidden === shown.has(line)) line.hidden = !line.hidden;
+  if ([...shown].some((line, i) => body.rows[i] !== line)) body.prepend(...shown);
+  if (!filter) return;
+  filter.querySelector("output").textContent = part ? `first ${most} of ${matching.length}` : `${matching.length}`;
+  filter.querySelector(".all").hidden = !part;
 }
+
+// Paper has all rows, in the order asked for.
+addEventListener("beforeprint", () => {
+  for (const figure of document.querySelectorAll("figure.table")) figure.querySelector("tbody").append(...rowsOf(figure));
+});
 
 for (const filter of document.querySelectorAll(".filter")) {
   const figure = filter.closest("figure");

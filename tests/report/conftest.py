@@ -48,3 +48,18 @@ def study(root: Path, filled: Path) -> Study:
     """The made-up study with its records in place."""
     shutil.copytree(filled, root, dirs_exist_ok=True)
     return make_study()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium without a window; tests that need it are skipped where it is not installed."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here; install the package chromium to run it")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()

@@ -115,8 +115,8 @@ def test_what_is_left_open_is_a_level_beside_numbers(root):
     (ablation,) = find_ablations(grid)
     assert ablation.is_numeric
     assert [value for value, _ in ablation.points] == [0.1, 0.5, None]
-    ((_, svg),) = ablation_figures(grid, ablation).values()
-    assert ">none<" in svg and ">0.5<" in svg
+    (one,) = ablation_figures(grid, ablation)
+    assert ">none<" in one.svg and ">0.5<" in one.svg
 
 
 def test_words_are_bars_and_numbers_a_line(study):
@@ -124,8 +124,9 @@ def test_words_are_bars_and_numbers_a_line(study):
     (numbers,) = find_ablations(grid)
     words = replace(numbers, points=tuple((f"at {value}", run) for value, run in numbers.points))
     for ablation, shape, texts in ((numbers, "line", (">0.5<", ">0.9<")), (words, "bars", (">at 0.5<", ">at 0.9<"))):
-        name, (caption, svg) = next(iter(ablation_figures(grid, ablation).items()))
-        assert name.endswith("knn-top1")
+        first = ablation_figures(grid, ablation)[0]
+        caption, svg = first.caption, first.svg
+        assert first.name.endswith("knn-top1")
         assert all(text in svg for text in texts)
         assert ("need not begin at zero" in caption) == (shape == "bars")
         bars = svg.count(f"fill: {BLUE}; opacity: 0.75")
@@ -138,9 +139,11 @@ def test_a_panel_needs_two_points_and_names_its_gaps(study):
     grid = read_grid(study)
     figures = ablation_figures(grid, find_ablations(grid)[0])
     assert len(figures) == 7  # and the speed
-    caption, svg = next(figure for name, figure in figures.items() if name.endswith("segment-miou"))
-    assert caption.endswith("no value at 0.5.")
-    assert svg.startswith("<svg") and "<title>Segmentation mIoU" in svg
+    one = next(figure for figure in figures if figure.name.endswith("segment-miou"))
+    assert one.caption.endswith("no value at 0.5.")
+    assert one.svg.startswith("<svg") and "<title>Segmentation mIoU" in one.svg
+    assert one.pdf.startswith(b"%PDF-") and b"/Type3" not in one.pdf, "publishers refuse fonts of type 3"
+    assert one == ablation_figures(grid, find_ablations(grid)[0])[figures.index(one)], "bytes depend on numbers alone"
 
 
 def costs(speed, device="A"):
@@ -159,9 +162,10 @@ def test_pretraining_speed_is_drawn_over_the_setting(root):
     assert table.columns[-1].title == "Pretraining, clips/s"
     assert [row[-1].value.mean for row in table.rows] == [100, 205, 400]
     assert table.rows[1][-1].value.num_seeds == 2 and table.rows[1][-1].evidence == ("pretrain/mae-0", "pretrain/mae-1")
-    ((name, (caption, svg)),) = ablation_figures(grid, ablation).items()
-    assert name.endswith("pretrain-samples-per-second") and caption.startswith("Speed of pretraining by mask ratio")
-    assert ">Speed of pretraining, clips/s<" in svg and svg.count(f"stroke: {BLUE}") > 0
+    (one,) = ablation_figures(grid, ablation)
+    assert one.name.endswith("pretrain-samples-per-second")
+    assert one.caption.startswith("Speed of pretraining by mask ratio")
+    assert ">Speed of pretraining, clips/s<" in one.svg and one.svg.count(f"stroke: {BLUE}") > 0
 
 
 def test_speeds_of_several_machines_are_not_compared(root):

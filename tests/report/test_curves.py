@@ -71,14 +71,14 @@ def test_a_curve_breaks_where_a_phase_ends(root):
     assert [(steps[0], steps[-1]) for steps, _ in pieces] == [(4, 296), (304, 800), (804, 1196)]
     assert [len(steps) for steps, _ in pieces] == [len(losses) for _, losses in pieces]
     whole = replace(panel, curves=(replace(panel.curves[0], ends=()),))
-    parts, one = (loss_figure(drawn, ["mae"]).count("clip-path") for drawn in (panel, whole))
+    parts, one = (loss_figure(drawn, ["mae"]).svg.count("clip-path") for drawn in (panel, whole))
     assert parts == one + 2 and "phase" in panel.caption
 
 
 def test_figures_share_a_page_and_depend_on_nothing_but_numbers(study):
     panels = loss_panels(read_grid(study))[:2]
-    first, second = (loss_figure(panel, list(study.runs)) for panel in panels)
-    assert first == loss_figure(panels[0], list(study.runs))
+    first, second = (loss_figure(panel, list(study.runs)).svg for panel in panels)
+    assert first == loss_figure(panels[0], list(study.runs)).svg
     assert not set(_ids(first)) & set(_ids(second))
     assert "currentColor" in first
     assert "<text" in first  # text stays text: it can be found, and follows the page's font

@@ -57,5 +57,5 @@ def test_a_run_without_its_teacher_has_no_cost(study, root):
 
 def test_the_figure_names_every_run_and_its_unit(study):
     (effort,) = efforts(read_grid(study))
-    svg = effort_figure(effort, list(study.runs))
+    svg = effort_figure(effort, list(study.runs)).svg
     assert all(f">{run}<" in svg for run in COST) and "pretraining, device minutes" in svg

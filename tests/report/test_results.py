@@ -148,10 +148,10 @@ def test_a_panel_of_plain_numbers_has_no_percent_sign(separable):
     grid = read_grid(separable)
     (ablation,) = find_ablations(grid)
     figures = ablation_figures(grid, ablation)
-    plain = next(svg for name, (_, svg) in figures.items() if "separability" in name)
+    plain = next(one.svg for one in figures if "separability" in one.name)
     assert ">Separability R² fainter<" in plain
     assert "%" not in plain.split("</title>")[1]
-    assert any(">k-NN top-1, %<" in svg for _, svg in figures.values())
+    assert any(">k-NN top-1, %<" in one.svg for one in figures)
     words = replace(ablation, points=tuple((f"at {value}", run) for value, run in ablation.points))
-    bars = next(svg for name, (_, svg) in ablation_figures(grid, words).items() if "separability" in name)
+    bars = next(one.svg for one in ablation_figures(grid, words) if "separability" in one.name)
     assert ">0.417<" in bars and ">-0.245<" in bars, "places are rounded, texts are not"

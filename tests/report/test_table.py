@@ -4,10 +4,14 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 
 import pytest
 
 from pipeline.report.table import (
+    LONG,
     Column,
     Entry,
     Table,
@@ -15,6 +19,7 @@ from pipeline.report.table import (
     number,
     select_best,
     to_csv,
+    to_document,
     to_json,
     to_latex,
     to_markdown,
@@ -85,6 +90,31 @@ def test_latex_has_no_stray_commands(table):
 def test_latex_escapes_every_special_character():
     assert latex("a_b%c&d#e$f{g}") == r"a\_b\%c\&d\#e\$f\{g\}"
     assert latex("\\^~") == r"\textbackslash{}\textasciicircum{}\textasciitilde{}"
+
+
+def test_what_pdflatex_does_not_know_is_spelled():
+    assert latex("ρ, λ, “x”\u00a0½ é\n漢") == r"$\rho$, $\lambda$, ``x''~$\frac{1}{2}$ é [U+6F22]"
+    every = "".join(map(chr, [*range(32, 127), *range(0xA0, 0x250), *range(0x370, 0x400), *range(0x2010, 0x2300)]))
+    assert max(map(ord, latex(every))) < 0x180
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here; install texlive-latex-base to run it")
+def test_tables_compile_together_short_and_long(table, tmp_path):
+    every = "".join(map(chr, [*range(32, 127), *range(0xA1, 0xAD), *range(0xAE, 0x180), *range(0x3B1, 0x3CA), 7, 9]))
+    odd = (word(every), number(1.0))
+    long = replace(table, name="long", rows=table.rows * 4 * LONG)
+    tables = [replace(table, rows=(*table.rows, odd)), long]
+    for one in tables:
+        (tmp_path / f"{one.name}.tex").write_text(to_latex(one), encoding="utf-8")
+    (tmp_path / "all.tex").write_text(to_document(tables), encoding="utf-8")
+    told = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "all.tex"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert told.returncode == 0, told.stdout.decode(errors="replace")[-2000:]
+    assert int(re.search(r"\((\d+) pages", told.stdout.decode(errors="replace"))[1]) > 3, "a long table goes on"
+    (tmp_path / "made_up.tex").write_text(to_latex(table).replace(r"100 \%", r"\nothing"))
+    assert subprocess.run(["pdflatex", "-interaction=nonstopmode", "all.tex"], cwd=tmp_path, capture_output=True,
+                          check=False).returncode != 0, "a mistake is noticed"  # fmt: skip
 
 
 def test_text_is_aligned(table):
