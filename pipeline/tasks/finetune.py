@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from pipeline.cell import Cell
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
+from pipeline.data.transforms import normalised
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS, layers_of
 from pipeline.engine.train import train
@@ -63,6 +64,7 @@ class Classifier(BaseModel):
 
     def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Tensor) -> Any:
         """Logits (B, C), or with `mode="loss"` the cross-entropy of the mixed batch."""
+        images = normalised(images)
         if mode == "tensor":
             return self.head(self.fc_norm(pool(self.encoder.forward_features(images), "mean")))
         smoothing = self.label_smoothing
@@ -76,7 +78,7 @@ class Classifier(BaseModel):
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Fine-tune on the training split, measure on the validation split."""
     settings = cell.settings
-    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed, raw=True)
     model, cost = fine_tune(cell, images, len(images.classes))
     if not dist.is_main_process():
         return None
