@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -143,7 +142,7 @@ class Images(Dataset[dict[str, Tensor]]):
     def _is_small(self, limit: int) -> bool:
         sizes = self.packed.sizes
         alike = len(sizes) > 0 and bool((sizes == sizes[0]).all()) and sizes[0].min() > 0
-        return alike and 3 * int(sizes.astype(np.int64).prod(1).sum()) <= limit
+        return alike and 3 * len(sizes) * int(sizes[0, 0]) * int(sizes[0, 1]) <= limit
 
     def _decode_all(self) -> Tensor:
         images = [decode_packed(self.packed, position, decode_pixels) for position in range(len(self))]
