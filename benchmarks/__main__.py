@@ -1,7 +1,9 @@
 """Run every benchmark: `make bench`."""
 
-from benchmarks import mae_step, method_steps
+from benchmarks import loader, mae_step, method_steps
 
+loader.main()
+print()
 mae_step.main()
 print()
 method_steps.main()

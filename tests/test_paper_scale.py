@@ -27,6 +27,7 @@ from pipeline.data.sources.task_stream import topic_tasks
 from pipeline.data.sources.text import typed_mentions
 from pipeline.data.sources.video import moving_digits
 from pipeline.data.streams import divide, write_stream
+from pipeline.data.transforms import normalised
 from pipeline.engine.objective import Objective
 from pipeline.engine.optim import build_optimizer
 from pipeline.engine.pretrain import save_method
@@ -249,7 +250,7 @@ def test_a_run_takes_a_step(study, folder, run):
     after = dict(method.named_parameters())
     assert all(torch.isfinite(after[name]).all() for name in before)
     assert sum(not torch.equal(after[name], value) for name, value in before.items()) > 0.8 * len(before)
-    features = method.exported().eval().forward_features(batch[kind.KEY])
+    features = method.exported().eval().forward_features(normalised(batch[kind.KEY]))
     assert torch.isfinite(features).all()
 
 

@@ -56,6 +56,7 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, title=
 Count = Annotated[int, Field(strict=True, ge=1, title="a positive whole number")]
 Natural = Annotated[int, Field(strict=True, ge=0, title="a whole number of at least 0")]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32, title="a whole number of at least 0 and below 2^32")]
+Quality = Annotated[int, Field(strict=True, ge=1, le=100, title="a JPEG quality from 1 to 100")]
 Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1, title="a fraction between 0 and 1")]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1, title="a fraction above 0 and below 1")]
 BelowOne = Annotated[

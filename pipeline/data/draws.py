@@ -9,6 +9,8 @@ level of that tuple and then as its own stream. B samples.
 import torch
 from torch import Tensor
 
+Seed = int | Tensor  # of all samples, or (B,) int64 of each
+
 # One stream per use, so that a crop and a mask of the same sample do not share their draws.
 MASK, CROP, AUGMENT, PARTNER, COLOUR, START, ERASE = range(7)
 
@@ -17,11 +19,11 @@ _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 
 
-def uniform(seed: int, epochs: Tensor | int, indices: Tensor | int, num: int, stream: int = MASK) -> Tensor:
+def uniform(seed: Seed, epochs: Tensor | int, indices: Tensor | int, num: int, stream: int = MASK) -> Tensor:
     """Draws of the samples `indices` in their `epochs`, on the device of `indices`.
 
     Args:
-        seed: of the run, 0 or more.
+        seed: of the run, 0 or more; (B,) where samples have several.
         epochs: (B,) int64, or one epoch for all.
         indices: (B,) int64 positions in the data set.
         num: draws per sample.
@@ -36,9 +38,9 @@ def uniform(seed: int, epochs: Tensor | int, indices: Tensor | int, num: int, st
     return _shift(draws, 40).to(torch.float32) * 2.0**-24  # 24 bits: all that a float32 below 1 can hold
 
 
-def bits(seed: int, epochs: Tensor | int, indices: Tensor | int, stream: int = MASK) -> Tensor:
+def bits(seed: Seed, epochs: Tensor | int, indices: Tensor | int, stream: int = MASK) -> Tensor:
     """(B,) int64 hashes of the samples, all 64 bits in use: seeds for generators that others own."""
-    if seed < 0:
+    if isinstance(seed, int) and seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
     state = torch.zeros_like(torch.atleast_1d(torch.as_tensor(indices, dtype=torch.int64)))
     for level in (seed, stream, epochs, indices):

@@ -5,10 +5,10 @@ decoded and transformed image by image in the loader's workers.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,8 +17,8 @@ from pipeline.config import ConfigError
 from pipeline.data.draws import PARTNER, uniform
 from pipeline.data.held import held
 from pipeline.data.packed import Packed, read_json
-from pipeline.data.pictures import decode_packed
-from pipeline.data.transforms import Transform
+from pipeline.data.pictures import decode_packed, decode_pixels
+from pipeline.data.transforms import Transform, normalised
 
 IN_MEMORY = 512 * 2**20  # bytes of decoded pixels up to which a set is held in memory
 VIEW = 2**20  # between the seeds of two views of one image
@@ -38,6 +38,7 @@ class Images(Dataset[dict[str, Tensor]]):
         in_memory: bytes up to which the decoded set is kept.
         views: of each image, independently transformed; the second comes as `view`.
         same_class_share: give each image a `partner`, this share of them from its own class; None for no partners.
+        raw: give 8-bit pixels where the transform does, for a model that normalises them on its device.
 
     Raises:
         ConfigError: partners of the same class are wanted, and a class has only one image.
@@ -53,9 +54,11 @@ class Images(Dataset[dict[str, Tensor]]):
         *,
         views: int = 1,
         same_class_share: float | None = None,
+        raw: bool = False,
     ) -> None:
         self.packed = Packed(folder, split)
         self.transform, self.seed, self.views, self.same_class_share = transform, seed, views, same_class_share
+        self.raw = raw
         self.classes: list[str] = read_json(Path(folder) / "classes.json", list)
         self.labels = torch.from_numpy(self.packed.labels)
         self.pixels = held(self.packed, "image", self._decode_all) if self._is_small(in_memory) else None
@@ -75,20 +78,15 @@ class Images(Dataset[dict[str, Tensor]]):
             samples: (epoch, index) pairs.
 
         Returns:
-            images (B, 3, S, S) float32, normalised; labels, epoch and index, (B,) int64 each; where wanted view
-            and partner, like images.
+            images (B, 3, S, S) float32, normalised, or uint8; labels, epoch and index, (B,) int64 each; where wanted
+            view and partner, like images.
         """
         epochs, indices = torch.tensor(samples, dtype=torch.int64).unbind(1)
-        batch = {
-            "images": self._pixels(epochs, indices, self.seed),
-            "labels": self.labels[indices],
-            "epoch": epochs,
-            "index": indices,
-        }
-        if self.views == 2:
-            batch["view"] = self._pixels(epochs, indices, self.seed + VIEW)
+        seeds = [self.seed, self.seed + VIEW][: self.views]
+        batch = dict(zip(("images", "view"), self._views(epochs, indices, seeds), strict=False))
+        batch |= {"labels": self.labels[indices], "epoch": epochs, "index": indices}
         if self.same_class_share is not None:
-            batch["partner"] = self._pixels(epochs, self.partners(epochs, indices), self.seed + VIEW)
+            (batch["partner"],) = self._views(epochs, self.partners(epochs, indices), [self.seed + VIEW])
         return batch
 
     def partners(self, epochs: Tensor, indices: Tensor) -> Tensor:
@@ -119,23 +117,36 @@ class Images(Dataset[dict[str, Tensor]]):
         place[order] = torch.arange(len(order)) - first[self.labels[order]]
         return order, place, first, count
 
-    def _pixels(self, epochs: Tensor, indices: Tensor, seed: int) -> Tensor:
+    def _views(self, epochs: Tensor, indices: Tensor, seeds: Sequence[int]) -> list[Tensor]:
+        """The images by each of the seeds; all that is made of one file comes of one decoding where sizes allow."""
         if self.pixels is not None:
-            return self.transform.batch(self.pixels[indices], seed, epochs, indices)
-        samples = zip(epochs.tolist(), indices.tolist(), strict=True)
-        return torch.stack([self._read(epoch, index, seed) for epoch, index in samples])
+            views = [self.transform.batch(self.pixels[indices], seed, epochs, indices) for seed in seeds]
+        else:
+            several = torch.tensor(seeds).repeat(len(indices)) if len(seeds) > 1 else seeds[0]
+            epochs, indices = (column.repeat_interleave(len(seeds)) for column in (epochs, indices))
+            sizes = torch.from_numpy(self.packed.sizes[indices.numpy()])
+            read = self.transform.read(lru_cache(1)(self._decode), sizes, several, epochs, indices)
+            views = [read[place :: len(seeds)] for place in range(len(seeds))]
+        return views if self.raw else [normalised(images) for images in views]
 
-    def _read(self, epoch: int, index: int, seed: int) -> Tensor:
-        return self.transform.image(decode_packed(self.packed, index), seed, epoch, index)
+    def _decode(self, index: int, factor: int) -> Tensor:
+        """(3, H, W) uint8, of the size that the index says, divided by the factor."""
+        image: Tensor = decode_packed(self.packed, index, lambda data: decode_pixels(data, factor))
+        sides = self.packed.sizes[index].tolist()
+        if list(image.shape[1:]) != [-(-side // factor) for side in sides]:
+            found = tuple(side * factor for side in image.shape[1:])
+            raise ConfigError(f"{self.packed.keys[index]} of {self.packed.split} in {self.packed.folder} has {found} "
+                              f"pixels, and the index says {tuple(sides)}; prepare the data again")  # fmt: skip
+        return image
 
     def _is_small(self, limit: int) -> bool:
         sizes = self.packed.sizes
         alike = len(sizes) > 0 and bool((sizes == sizes[0]).all()) and sizes[0].min() > 0
-        return alike and 3 * int(sizes.astype(np.int64).prod(1).sum()) <= limit
+        return alike and 3 * len(sizes) * int(sizes[0, 0]) * int(sizes[0, 1]) <= limit
 
     def _decode_all(self) -> Tensor:
-        arrays = [np.asarray(decode_packed(self.packed, position)) for position in range(len(self))]
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+        images = [decode_packed(self.packed, position, decode_pixels) for position in range(len(self))]
+        return torch.stack(images).contiguous()
 
 
 def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ B images of S by S pixels.
 import torch
 from torch import Tensor
 
-from pipeline.data.draws import COLOUR, uniform
-from pipeline.data.transforms import RandomCrop
+from pipeline.data.draws import COLOUR, Seed, uniform
+from pipeline.data.transforms import RandomCrop, normalise_
 
 BLUR = (0.1, 2.0)  # deviations in pixels
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
@@ -45,15 +45,16 @@ class JitteredCrop(RandomCrop):
         self.strengths = (brightness, contrast, saturation, hue)
         self.jitter_share, self.grey_share, self.blur_share = jitter_share, grey_share, blur_share
 
-    def coloured(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
+    def coloured(self, crops: Tensor, seed: Seed, epochs: Tensor, indices: Tensor) -> Tensor:
+        """The same, changed and normalised, float32."""
         draws = uniform(seed, epochs, indices, 12, COLOUR)
-        images = images / 255
+        images = crops.to(torch.float32, memory_format=torch.contiguous_format) / 255
         images = self._jittered(images, draws[:, :4], draws[:, 4:8].argsort(dim=1), draws[:, 8] < self.jitter_share)
         images = _where(draws[:, 9] < self.grey_share, grey(images).expand_as(images), images)
         blurred = draws[:, 10] < self.blur_share
         if blurred.any():
             images = _where(blurred, blur(images, BLUR[0] + (BLUR[1] - BLUR[0]) * draws[:, 11]), images)
-        return images * 255
+        return normalise_(images * 255)
 
     def _jittered(self, images: Tensor, draws: Tensor, order: Tensor, chosen: Tensor) -> Tensor:
         """The four changes, in each image's own order, to those that are chosen."""

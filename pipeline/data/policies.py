@@ -5,8 +5,9 @@ where it is used: every stage that reads images imports this module, and few of 
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from pipeline.data.draws import AUGMENT, ERASE, bits
-from pipeline.data.transforms import MEAN, STD
+from pipeline.data.draws import AUGMENT, ERASE, Seed, bits
+from pipeline.data.transforms import MEAN, STD, Decode, normalise_, read_box, resize
+
+Cut = Callable[[Sequence[int], int, str], Tensor]  # box, size and kernel → (3, S, S) uint8
 
 
 class AutoAugmented:
@@ -40,7 +43,7 @@ class AutoAugmented:
         from timm.data import create_transform
 
         self.image_size = image_size
-        self._augment = create_transform(
+        geometry, self._colours, ending = create_transform(
             input_size=image_size,
             is_training=True,
             scale=scale,
@@ -54,22 +57,38 @@ class AutoAugmented:
             re_count=1,
             mean=MEAN,
             std=STD,
+            separate=True,
         )
-        _mend(_operations(self._augment))
+        self._crop, *self._flip = geometry.transforms
+        self._erase = ending.transforms[2:]  # after two that make tensors and normalise
+        _mend(_operations(self._colours))
 
-    def batch(self, images: Tensor, seed: int, epochs: Tensor, indices: Tensor) -> Tensor:
-        pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
-        samples = zip(pictures, epochs.tolist(), indices.tolist(), strict=True)
+    def batch(self, images: Tensor, seed: Seed, epochs: Tensor, indices: Tensor) -> Tensor:
+        sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
+        return self._changed([partial(resize, image) for image in images], sizes, seed, epochs, indices)
+
+    def read(self, decode: Decode, sizes: Tensor, seed: Seed, epochs: Tensor, indices: Tensor) -> Tensor:
+        cuts = [partial(read_box, decode, index) for index in indices.tolist()]
+        return self._changed(cuts, sizes, seed, epochs, indices)
+
+    def _changed(self, cuts: Sequence[Cut], sizes: Tensor, seed: Seed, epochs: Tensor, indices: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8, or normalised where rectangles may be filled with noise; drawn in timm's order."""
+        size = self.image_size
+        changed = torch.empty(len(cuts), 3, size, size, dtype=torch.float32 if self._erase else torch.uint8)
+        keys = bits(seed, epochs, indices, AUGMENT).tolist()
         with _generators_kept():
-            return torch.stack([self._seeded(picture, seed, epoch, index) for picture, epoch, index in samples])
-
-    def image(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        with _generators_kept():
-            return self._seeded(image, seed, epoch, index)
-
-    def _seeded(self, image: Image.Image, seed: int, epoch: int, index: int) -> Tensor:
-        _seed(int(bits(seed, epoch, index, AUGMENT)))
-        return self._augment(image)
+            for image, cut, sides, key in zip(changed, cuts, sizes.tolist(), keys, strict=True):
+                _seed(key)
+                box = self._crop.get_params(_shaped(*sides), self._crop.scale, self._crop.ratio)
+                pixels = cut(box, size, "bicubic").permute(1, 2, 0).contiguous()
+                picture = Image.fromarray(pixels.numpy())
+                for change in (*self._flip, self._colours):
+                    picture = change(picture)
+                rows = bytearray(picture.tobytes("raw", "RGB;L"))  # each as its reds, greens and blues: soon copied
+                image.copy_(torch.frombuffer(rows, dtype=torch.uint8).view(size, 3, size).transpose(0, 1))
+                for erase in self._erase:
+                    erase(normalise_(image))
+        return changed
 
 
 class FramesAugmented:
@@ -118,6 +137,12 @@ class FramesAugmented:
             _seed(int(bits(seed, epoch, index, ERASE)))
             # Frames as channels: they share the rectangle, not the noise.
             return self._erase(video.flatten(0, 1)).view_as(video)
+
+
+@lru_cache
+def _shaped(height: int, width: int) -> Tensor:
+    """An image without pixels."""
+    return torch.empty(3, height, width, device="meta")
 
 
 def posterize(image: Image.Image, bits_to_keep: int, **_: object) -> Image.Image:

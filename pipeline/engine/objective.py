@@ -6,7 +6,10 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from pipeline.data import draws
+from pipeline.data.transforms import normalised
 from pipeline.methods.base import Method, Step
+
+PIXELS = ("images", "view", "partner")  # of a batch, that may come as 8-bit levels
 
 
 class Objective(BaseModel):
@@ -27,7 +30,8 @@ class Objective(BaseModel):
         return {"loss": step.loss, **step.parts} if mode == "loss" else step
 
     def step(self, **batch: Tensor) -> Step:
-        """The method's step on a batch of `images`, `labels`, `epoch` and `index`."""
+        """The method's step on a batch of `images`, `labels`, `epoch` and `index`; pixels are normalised here."""
+        batch = {name: normalised(value) if name in PIXELS else value for name, value in batch.items()}
 
         def draw(num: int) -> Tensor:
             return draws.uniform(self.seed, batch["epoch"], batch["index"], num, draws.MASK)

@@ -84,7 +84,10 @@ def differences(grid: Grid, run: str, comparison: Comparison) -> list[str]:
         settings = grid.settings(stage, run)
         flat = flatten(settings)
         if settings.get("data") in grid.study.data:
-            flat["data"] = grid.study.data[settings["data"]].source
+            data = grid.study.data[settings["data"]]
+            flat["data"] = data.source
+            if bound := data.options.get("short_side"):
+                found.append(f"{stage} data: short sides of {bound} pixels at most here, whole images there")
         for key, value in expected.items():
             if flat.get(key) != value:
                 found.append(f"{stage} {key}: {_say(flat.get(key))} here, {_say(value)} there")

@@ -20,6 +20,7 @@ from pipeline.cell import Cell
 from pipeline.data import draws
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
+from pipeline.data.transforms import normalised
 from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS, layers_of
 from pipeline.engine.train import train
@@ -67,6 +68,7 @@ class Classifier(BaseModel):
 
     def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = "tensor", **batch: Tensor) -> Any:
         """Logits (B, C), or with `mode="loss"` the cross-entropy of the mixed batch."""
+        images = normalised(images)
         if mode == "tensor":
             return self.head(self.fc_norm(pool(self.encoder.forward_features(images), "mean")))
         smoothing = self.label_smoothing
@@ -81,7 +83,7 @@ class Classifier(BaseModel):
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Fine-tune on the training split, measure on the validation split."""
     settings = cell.settings
-    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed, raw=True)
     model, cost = fine_tune(cell, images, len(images.classes))
     val = evaluation_set(cell.data, "val", settings)
     logits = apply(model, val, evaluation(settings))

@@ -24,6 +24,7 @@ from pipeline.cell import Cell
 from pipeline.data.augment import build_transform
 from pipeline.data.draws import bits
 from pipeline.data.images import Images
+from pipeline.data.transforms import normalised
 from pipeline.engine.fit import connect
 from pipeline.engine.train import train
 from pipeline.files import write_atomic
@@ -64,9 +65,9 @@ class LinearProbe(BaseModel):
     def forward(self, images: Tensor, labels: Tensor | None = None, mode: str = "tensor", **_: Tensor) -> Any:
         """Logits (B, heads, C), or with `mode="loss"` the sum of the heads' losses, which share no parameter."""
         with torch.no_grad():
-            features = pool(self.encoder.forward_features(images), self.feature)
-        normalised = self.norm(features.float())
-        logits = torch.stack([head(normalised) for head in self.heads], dim=1)
+            features = pool(self.encoder.forward_features(normalised(images)), self.feature)
+        features = self.norm(features.float())
+        logits = torch.stack([head(features) for head in self.heads], dim=1)
         if mode == "tensor":
             return logits
         return {"loss": sum(F.cross_entropy(logits[:, head].float(), labels) for head in range(len(self.heads)))}
@@ -91,7 +92,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Train the heads, choose a rate on held-out training images, measure it on the validation split."""
     connect()
     settings = cell.settings
-    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed, raw=True)
     torch.manual_seed(cell.seed)
     encoder = load_image_encoder(cell.encoder, settings["image_size"])
     return probe_encoder(cell, encoder, images, lambda split: evaluation_set(cell.data, split, settings), apply)

@@ -45,7 +45,7 @@ class Described(nn.Module):
 def evaluate(cell: Cell) -> dict[str, Any] | None:
     """Fine-tune on the classes that are seen; measure all validation images."""
     settings = cell.settings
-    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed)
+    images = Images(cell.data / "files", "train", build_transform(settings["augment"]), cell.seed, raw=True)
     seen = len(images.classes) - settings["num_out_classes"]
     if seen < 2:
         raise ConfigError(f"num_out_classes is {settings['num_out_classes']}, and {cell.data} has "

@@ -11,6 +11,7 @@ from pipeline.config.heads import RECIPE_HEAD
 from pipeline.config.sections import section
 from pipeline.data.augment import build_transform
 from pipeline.data.policies import AutoAugmented, _operations, posterize
+from pipeline.data.transforms import normalised
 from tests.real import ROOT
 
 
@@ -62,9 +63,11 @@ def test_twenty_thousand_samples_raise_nothing(name):
     """Of several shapes, made small: what an operation may refuse are its numbers."""
     transform = build_transform(paper_sections()[name] | {"image_size": 16})
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)) for h, w in ((16, 24), (30, 11), (1, 3))]
+    pictures = [torch.from_numpy(rng.integers(0, 256, (3, h, w), np.uint8)) for h, w in ((16, 24), (30, 11), (1, 3))]
     for index in range(20_000):
-        image = transform.image(pictures[index % 3], 0, index % 7, index)
+        sizes = torch.tensor([pictures[index % 3].shape[1:]])
+        epochs, indices = torch.tensor([index % 7]), torch.tensor([index])
+        image = normalised(transform.read(lambda *_: pictures[index % 3], sizes, 0, epochs, indices))[0]  # noqa: B023
         assert image.shape == (3, 16, 16) and torch.isfinite(image).all()
 
 
@@ -79,5 +82,5 @@ def test_posterize_keeps_no_bit_where_the_policy_asks_for_none():
 @pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "augmix-m9-mstd0.5", "v0"])
 def test_every_policy_is_given_a_posterize_that_takes_no_bits(policy):
     augment = AutoAugmented(16, (0.08, 1.0), (0.75, 1.33), policy, 0.0)
-    found = [operation for operation in _operations(augment._augment) if operation.name.startswith("Posterize")]
+    found = [operation for operation in _operations(augment._colours) if operation.name.startswith("Posterize")]
     assert found and all(operation.aug_fn is posterize for operation in found)

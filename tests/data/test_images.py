@@ -10,10 +10,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from pipeline.config import ConfigError
-from pipeline.data.images import Images, as_it_is
+from pipeline.data.images import VIEW, Images, as_it_is
 from pipeline.data.packed import PackWriter
 from pipeline.data.policies import AutoAugmented
-from pipeline.data.transforms import CenterCrop, RandomCrop, denormalise
+from pipeline.data.transforms import CenterCrop, RandomCrop, denormalise, normalised
 
 CROP = RandomCrop(16, (0.2, 1.0), (3 / 4, 4 / 3), flip=True)
 SAMPLES = [(epoch, index) for epoch in (0, 3) for index in (5, 0, 11, 7, 7, 2)]
@@ -116,3 +116,35 @@ def test_a_class_of_one_image_has_no_partners(folder):
     packed.same_class_share = 0.5
     with pytest.raises(ConfigError, match=r"1 classes of .* have one image only \(lonely\); expected at least two"):
         packed._by_class()
+
+
+def test_levels_are_what_is_normalised(folder):
+    levels, values = (
+        Images(folder, "train", CROP, 0, 0, raw=raw).__getitems__(SAMPLES)["images"] for raw in (True, False)
+    )
+    assert levels.dtype == torch.uint8 and torch.equal(normalised(levels), values)
+
+
+@pytest.mark.parametrize(
+    "transform", [CROP, AutoAugmented(16, (0.2, 1), (1, 1), "rand-m9", 0.25)], ids=["crop", "auto"]
+)
+def test_two_views_come_of_one_decoding(folder, transform, monkeypatch):
+    """And each is what it would be alone."""
+    together = Images(folder, "train", transform, seed=0, in_memory=0, views=2)
+    alone = [
+        Images(folder, "train", transform, seed, in_memory=0).__getitems__(SAMPLES)["images"] for seed in (0, VIEW)
+    ]
+    decoded = []
+    monkeypatch.setattr(
+        together, "_decode", lambda index, factor: decoded.append(index) or Images._decode(together, index, factor)
+    )
+    batch = together.__getitems__(SAMPLES)
+    assert torch.equal(batch["images"], alone[0]) and torch.equal(batch["view"], alone[1])
+    assert decoded == [5, 0, 11, 7, 2] * 2  # 7 stands twice in a row
+
+
+def test_an_image_of_another_size_than_the_index_says_is_refused(folder):
+    images = Images(folder, "train", CROP, seed=0, in_memory=0)
+    images.packed.sizes[5] = (16, 24)
+    with pytest.raises(ConfigError, match=r"5.png of train in .* has \(16, 16\) pixels, and the index says \(16, 24\)"):
+        images.__getitems__(SAMPLES)

@@ -4,9 +4,10 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
-from pipeline.data.pictures import decode, open_whole
+from pipeline.data.pictures import decode, decode_pixels, open_whole
 
 
 def encode(image, kind="PNG", **more):
@@ -68,3 +69,54 @@ def test_a_file_that_was_cut_off_is_an_error(kind):
 def test_what_is_no_image_is_an_error_that_can_be_read(data):
     with pytest.raises(ValueError, match=r"^[^<>]+$"):
         decode(data)
+
+
+def noise(side=61, mode="RGB"):
+    small = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    return Image.fromarray(small).resize((side + 12, side), Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "more"),
+    [
+        ("RGB", "JPEG", {"quality": 90}),
+        ("RGB", "JPEG", {"quality": 75, "subsampling": 0}),
+        ("RGB", "JPEG", {"progressive": True}),
+        ("L", "JPEG", {}),
+        ("CMYK", "JPEG", {}),
+        ("RGB", "PNG", {}),
+        ("P", "PNG", {}),
+        ("I;16", "PNG", {}),
+    ],
+)
+def test_pixels_are_pillows(mode, kind, more):
+    data = encode(noise(mode="L").convert("I;16") if mode == "I;16" else noise(mode=mode), kind, **more)
+    assert np.array_equal(decode_pixels(data).permute(1, 2, 0).numpy(), np.asarray(decode(data)))
+
+
+def test_a_jpeg_with_a_fault_is_read_as_pillow_reads_it():
+    """Bytes before the end of the image: libjpeg warns, which is no reason to lose the image."""
+    data = encode(noise(), "JPEG")
+    odd = data[:-2] + bytes(9) + data[-2:]
+    with pytest.raises(ValueError):
+        simplejpeg.decode_jpeg(odd)
+    assert np.array_equal(decode_pixels(odd).permute(1, 2, 0).numpy(), np.asarray(decode(odd)))
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", encode(noise(), "JPEG")[:-300], encode(noise())[:-300]])
+def test_what_is_no_whole_image_is_refused_alike(data):
+    with pytest.raises(ValueError) as theirs:
+        decode(data)
+    with pytest.raises(ValueError) as ours:
+        decode_pixels(data)
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_reduced_image_is_the_image_made_smaller(kind, factor):
+    image = noise(150)
+    data = encode(image, kind)
+    reduced = decode_pixels(data, factor).permute(1, 2, 0).numpy().astype(int)
+    assert reduced.shape[:2] == (-(-150 // factor), -(-162 // factor))
+    assert np.abs(reduced - np.asarray(decode(data).reduce(factor))).mean() < 2

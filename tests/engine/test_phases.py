@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.data.transforms import normalised
 from pipeline.methods.base import Method, Phase, Step
 
 
@@ -53,7 +54,7 @@ class Stairs(Method):
         def end_first():
             self.happens("end first")
             samples = open_samples(settings | {"same_class_share": 1.0})
-            partners = samples.__getitems__([(0, index) for index in range(8)])["partner"]
+            partners = normalised(samples.__getitems__([(0, index) for index in range(8)])["partner"])
             return {"scale": float(partners.std()), "weight": float(self.heads["first"].weight.norm())}
 
         result = yield Phase(name="first", settings=settings, begin=begin_first, end=end_first)

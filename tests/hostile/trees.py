@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.data.official import Options
 from pipeline.data.sources.detection import coco
 from pipeline.data.sources.images import imagenet
 from pipeline.data.sources.segmentation import ade20k
@@ -119,7 +118,7 @@ def prepare(kind: str, spoil: Spoil) -> Callable[[Path], Sequence[tuple[str, str
         write(root)
         spoil(root)
         usual = {"root": str(root), "expect": None, "max_reject_share": 1.0, "shard_mib": 1, "num_workers": 1}
-        options: Any = Options(**usual)
+        options: Any = imagenet.Options(**usual)  # which has all that the others ask for
         if source is kinetics:
             options = kinetics.Options(**usual, layout=kind, fold=1, min_frames=2)
         source.prepare(options, folder / "work", folder / "files")

@@ -150,3 +150,15 @@ def test_the_paper_studys_runs_keep_to_what_their_papers_do(monkeypatch):
         *(("dbot", f"finetune {key}") for key in ("train.base_lr", "drop_path", "train.clip_norm", "head_std")),
         *(("dbot", f"segment {key}") for key in ("train.lr", "train.layer_decay", "drop_path")),
     }  # fmt: skip
+
+
+def test_smaller_training_images_are_another_protocol(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    raw = yaml.safe_load(Path("config/paper.yaml").read_text())
+    raw["data"]["imagenet-1k"]["short_side"] = 256
+    study = tmp_path / "paper.yaml"
+    study.write_text(yaml.safe_dump(raw))
+    grid, quotes = read_grid(load_study(study)), load_quotes("config/papers/mae.yaml")
+    comparison = load_comparisons("mae", quotes)[0]
+    (run,) = _runs(grid, "mae", comparison)
+    assert any("short sides of 256 pixels at most here" in text for text in differences(grid, run, comparison))

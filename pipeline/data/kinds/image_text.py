@@ -122,7 +122,9 @@ ANY = {"length": 1, "unpaired_length": 0, "caption_share": 1.0, "drop": "by_inde
 
 def open_train(folder: Path, settings: Mapping[str, Any], seed: int) -> Pairs:
     """The training split as a recipe sees it: its `augment` and `text`."""
-    return _open(folder, "train", build_transform(settings["augment"]), settings, seed)
+    pairs = _open(folder, "train", build_transform(settings["augment"]), settings, seed)
+    pairs.images.raw = True
+    return pairs
 
 
 def open_eval(folder: Path, split: str, settings: Mapping[str, Any], vocabulary_size: int | None = None) -> Pairs:

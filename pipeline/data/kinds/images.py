@@ -18,7 +18,7 @@ KEY = "images"  # of a batch: what an encoder is given, (B, 3, H, W)
 
 def open_train(folder: Path, settings: Mapping[str, Any], seed: int) -> Images:
     """The training split as a recipe sees it: its `augment`, `views` and `same_class_share`."""
-    return Images(folder / "files", "train", build_transform(settings["augment"]), seed, **_company(settings))
+    return Images(folder / "files", "train", build_transform(settings["augment"]), seed, raw=True, **_company(settings))
 
 
 def first_of_each(folder: Path, settings: Mapping[str, Any], seed: int, num: int) -> dict[str, Tensor]:

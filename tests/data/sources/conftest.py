@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.official import Options
+from pipeline.data.sources.images.imagenet import Options  # which has all that the other readers ask for
 
 
 def noise(seed, width=24, height=20):

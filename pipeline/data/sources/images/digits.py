@@ -63,7 +63,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     """Draws the set into `work/raw` and packs it by the reader of ImageNet."""
     root = work / "raw"
     write(options, root)
-    data = imagenet.prepare(generated(root), work, files)
+    data = imagenet.prepare(imagenet.Options(**vars(generated(root))), work, files)
     split = scans.record(scans.split_scans(options.seed, options.val_share))
     (files / "scans.json").write_text(json.dumps(split))
     for name, positions in split.items():

@@ -7,12 +7,16 @@ training and 50,000 validation images of 1,000 classes, a class being its folder
 import io
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError
+from pipeline.config.types import Count, Fraction, Natural, Quality
+from pipeline.data.bounded import bounded
 from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
-from pipeline.data.official import Options, check_counts, check_root, journal_of
+from pipeline.data.official import check_counts, check_root, journal_of
 from pipeline.data.outside import read_list, read_text
 from pipeline.data.packed import PackWriter
 
@@ -23,6 +27,28 @@ LAYOUT = (
     "ImageNet-1K is to be had, after registration, from image-net.org (ILSVRC 2012, task 1 and 2)"
 )
 _DEVKIT = Path("ILSVRC2012_devkit_t12/data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a study says about its set.
+
+    root: its folder.
+    expect: numbers of `train` and `val` images and of `classes`, checked before images are read; null: none.
+    max_reject_share: largest share of its images that may be unusable.
+    shard_mib: size of a pack's shards; 0 for one a file.
+    num_workers: threads that read and decode; null: one for each CPU of the process.
+    short_side: pixels to which larger training images are reduced, such as 256; null: all stay as they are.
+    quality: of the JPEGs that those become.
+    """
+
+    root: str | None
+    expect: Mapping[str, Natural] | None
+    max_reject_share: Fraction
+    shard_mib: Natural
+    num_workers: Count | None = None
+    short_side: Count | None = None
+    quality: Quality = 90
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
@@ -40,11 +66,12 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     check_counts(KEY, root, options.expect, found)
     findings, splits = Findings(), {}
     for split, listed in samples.items():
+        short_side = options.short_side if split == "train" else None  # evaluation is to be comparable
         with PackWriter(files, split, options.shard_mib * 2**20) as pack:
             for (path, label), picture in look_at(
                 listed,
                 name=lambda sample: str(sample[0].relative_to(root)),
-                look=lambda sample: read_picture(root, sample[0]),
+                look=lambda sample, most=short_side: bounded(read_picture(root, sample[0]), most, options.quality),
                 notes=lambda picture: picture.notes,
                 findings=findings,
                 num_workers=options.num_workers,
@@ -59,6 +86,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     return {
         "splits": splits,
         "classes": classes,
+        **({"bounded": {"short_side": options.short_side, "quality": options.quality}} if options.short_side else {}),
         **findings.close(files, str(root), options.max_reject_share),
     }
 

@@ -42,6 +42,24 @@ def test_odd_files_are_noted_and_readable(imagenet, options, tmp_path):
         assert np.array_equal(np.asarray(cmyk), np.asarray(image.convert("RGB")))
 
 
+def test_training_images_are_packed_smaller_where_that_is_said(imagenet, options, tmp_path):
+    whole = prepare(options(imagenet), tmp_path / "work", tmp_path / "whole")
+    data = prepare(options(imagenet, short_side=10, quality=80), tmp_path, tmp_path / "files")
+    assert data == whole | {"bounded": {"short_side": 10, "quality": 80}}
+    train, val = (Packed(tmp_path / "files", split) for split in ("train", "val"))
+    assert (train.sizes == (10, 12)).all() and (val.sizes == (20, 24)).all()
+    for position, key in enumerate(train.keys):
+        small = np.asarray(decode(train.read(position))).astype(int)
+        with Image.open(imagenet / "train" / key) as image:
+            assert small.shape == (10, 12, 3)
+            assert (
+                np.abs(small - np.asarray(image.convert("RGB").resize((12, 10), Image.Resampling.BICUBIC))).mean() < 30
+            )
+    again = prepare(options(imagenet, short_side=20), tmp_path / "again", tmp_path / "same")
+    assert again["bounded"]["short_side"] == 20  # of images that have it: they are packed as they are
+    assert (tmp_path / "same/train-00000.bin").read_bytes() == (tmp_path / "whole/train-00000.bin").read_bytes()
+
+
 def test_broken_files_are_left_out_by_name(imagenet, options, tmp_path):
     broken = imagenet / "train/n01443537/n01443537_2.JPEG"
     broken.write_bytes(broken.read_bytes()[:-200])
