@@ -36,7 +36,7 @@ def sized_metrics(grid: Grid, task: str) -> dict[str, list[int]]:
 
 def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
     unit = grid.unit(task, f"{metric}_n{sizes[0]}")
-    label = f"{grid.study.short(task)} {grid.study.metric(task, metric)}"
+    spelled = grid.study.metric(task, metric)
     samples = grid.study.tasks[task].data.kind.replace("_", " ")
 
     def draw(axes: Axes) -> None:
@@ -57,10 +57,13 @@ def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()
         axes.set_xlabel(f"labelled {samples}")
-        axes.set_ylabel(f"{label}, {unit}" if unit else label)
+        axes.set_ylabel(f"{spelled}, {unit}" if unit else spelled)
         axes.legend(handlelength=1.6, labelspacing=0.3)
 
     name = f"few-shot-{task}-{metric}".replace("_", "-")
     return drawing(
-        draw, name, f"{label} by the number of labelled {samples}; whiskers are 95 % intervals, where known."
+        draw,
+        name,
+        f"{grid.study.short(task)} {spelled} by the number of labelled {samples}; whiskers are 95 % intervals, where "
+        "known.",
     )
