@@ -40,15 +40,15 @@ def recipe(name: str) -> str:
         f"> {said['version']}",
         table(("setting", *scales, "remarks"), rows),
     ]
-    sizes = [
-        (f"`{model}`", f"`{key}: {as_yaml(found)}`", _remark(said.get(f"{scale}.by_model.{model}.{key}", "")))
-        for scale, section in raw.items()
-        if scale in scales
-        for model, changes in section.get("by_model", {}).items()
-        for key, found in flatten(changes).items()
-    ]
+    sizes: dict[tuple[str, str], str] = {}
+    for scale in scales:  # one that builds on another has what that one has, which is told once
+        for model, changes in raw[scale].get("by_model", {}).items():
+            for key, found in flatten(changes).items():
+                remark = _remark(said.get(f"{scale}.by_model.{model}.{key}", ""))
+                sizes.setdefault((f"`{model}`", f"`{key}: {as_yaml(found)}`"), remark)
     if sizes:
-        told += ["What other encoders change:", table(("model", "setting", "remarks"), sizes)]
+        rows = [(*changed, remark) for changed, remark in sizes.items()]
+        told += ["What other encoders change:", table(("model", "setting", "remarks"), rows)]
     return "\n\n".join(told)
 
 

@@ -5,7 +5,7 @@ decoded and transformed image by image in the loader's workers.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,15 @@ class Images(Dataset[dict[str, Tensor]]):
             views = [read[place :: len(seeds)] for place in range(len(seeds))]
         return views if self.raw else [normalised(images) for images in views]
 
+    def _read(self, index: int, factor: int = 1) -> Tensor:
+        """(3, H, W) uint8, the channels of a pixel side by side in memory."""
+        return torch.from_numpy(decode_packed(self.packed, index, partial(decode_pixels, factor=factor))).permute(
+            2, 0, 1
+        )
+
     def _decode(self, index: int, factor: int) -> Tensor:
         """(3, H, W) uint8, of the size that the index says, divided by the factor."""
-        image: Tensor = decode_packed(self.packed, index, lambda data: decode_pixels(data, factor))
+        image = self._read(index, factor)
         sides = self.packed.sizes[index].tolist()
         if list(image.shape[1:]) != [-(-side // factor) for side in sides]:
             found = tuple(side * factor for side in image.shape[1:])
@@ -145,8 +151,7 @@ class Images(Dataset[dict[str, Tensor]]):
         return alike and 3 * len(sizes) * int(sizes[0, 0]) * int(sizes[0, 1]) <= limit
 
     def _decode_all(self) -> Tensor:
-        images = [decode_packed(self.packed, position, decode_pixels) for position in range(len(self))]
-        return torch.stack(images).contiguous()
+        return torch.stack([self._read(position) for position in range(len(self))]).contiguous()
 
 
 def as_it_is(batch: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-import torch
 from PIL import Image
-from torch import Tensor
 
 from pipeline.config import ConfigError
 from pipeline.data.packed import Packed
@@ -37,7 +35,7 @@ def decode(data: bytes) -> Image.Image:
     return to_rgb(open_whole(data))
 
 
-def decode_pixels(data: bytes, factor: int = 1) -> Tensor:
+def decode_pixels(data: bytes, factor: int = 1) -> np.ndarray:
     """What `decode` reads, in half of the time.
 
     A sound JPEG goes straight to libjpeg-turbo, which Pillow uses too: the pixels are the same.
@@ -46,7 +44,7 @@ def decode_pixels(data: bytes, factor: int = 1) -> Tensor:
         factor: 1, 2, 4 or 8, by which the sides are divided while it is decoded.
 
     Returns:
-        (3, ⌈H / factor⌉, ⌈W / factor⌉) uint8, the channels of a pixel side by side.
+        (⌈H / factor⌉, ⌈W / factor⌉, 3) uint8.
 
     Raises:
         ValueError: as `decode`.
@@ -55,11 +53,11 @@ def decode_pixels(data: bytes, factor: int = 1) -> Tensor:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours in _PLAIN and height * width <= MOST_PIXELS:
             least = {"min_height": height // factor, "min_width": width // factor, "min_factor": factor}
-            return torch.from_numpy(simplejpeg.decode_jpeg(data, **least)).permute(2, 0, 1)
+            return simplejpeg.decode_jpeg(data, **least)
     except ValueError:  # no JPEG, or one with a fault: Pillow says what it is, and reads on over the small ones
         pass
     image = decode(data)
-    return torch.from_numpy(np.array(image if factor == 1 else image.reduce(factor))).permute(2, 0, 1)
+    return np.array(image if factor == 1 else image.reduce(factor))
 
 
 def decode_packed(packed: Packed, position: int, decoder: Callable[[bytes], Any] = decode) -> Any:

@@ -50,7 +50,7 @@ def study(root: Path, filled: Path) -> Study:
     return make_study()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open an event loop runs, within which Snakemake would not
 def browser():
     """Chromium without a window; tests that need it are skipped where it is not installed."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the browser test needs the package playwright")
