@@ -21,7 +21,7 @@ from pipeline.pace import lift_limit
 
 STUDY = load_study(os.path.relpath((workflow.configfiles or ["config/demo.yaml"])[0]))
 GRAPH = Graph(STUDY)
-if GRAPH.lacking and workflow.is_main_process:
+if workflow.is_main_process and GRAPH.lacking:
     files = ", ".join(dict.fromkeys(GRAPH.lacking.values()))
     logger.warning(f"{len(GRAPH.lacking)} cells are not run, for want of {files}")
 CELL = f"{STUDY.name}/{{task}}/{{run}}-{{seed}}"
@@ -164,7 +164,7 @@ rule evaluate:
 
 rule report:
     input:
-        manifests=[str(node.manifest) for node in GRAPH.ready],
+        manifests=lambda wildcards: [str(node.manifest) for node in GRAPH.ready],
     output:
         manifest=f"{GRAPH.report}/manifest.json",
         page=report(f"{GRAPH.report}/index.html", category="Report"),
