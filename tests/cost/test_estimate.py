@@ -11,6 +11,7 @@ from pipeline.config import ConfigError, load_study
 from pipeline.config.heads import RECIPE_HEAD
 from pipeline.config.sections import section
 from pipeline.cost.estimate import Forecast, hours_of
+from pipeline.cost.sets import MILLISECONDS
 from pipeline.cost.work import count, step_of, training, work_of
 from pipeline.devices import DEVICES
 from tests.real import ROOT
@@ -65,8 +66,8 @@ def test_a_pretraining_is_operations_over_devices(study):
     assert mae.work.flops == pytest.approx(steps * 4096 * 58.46e9, rel=1e-3)
     assert mae.devices == 16
     assert mae.computing == pytest.approx(mae.work.flops / (16 * 989.4e12 * 0.4) / 3600)
-    assert mae.loading == pytest.approx(steps * 4096 * 5.1e-3 / (2 * 96) / 3600)
-    assert mae.hours == max(mae.loading, mae.computing) == mae.loading, "today's loader is slower"
+    assert mae.loading == pytest.approx(steps * 4096 * MILLISECONDS["crop"] / 1000 / (2 * 96) / 3600)
+    assert mae.hours == max(mae.loading, mae.computing) == mae.loading, "reading is slower"
     assert mae.device_hours == 16 * mae.hours
 
 
