@@ -19,6 +19,7 @@ from pipeline.data.images import as_it_is
 from pipeline.engine.flops import count_flops
 from pipeline.engine.hooks import CheckpointHook, LogHook, ScheduleHook
 from pipeline.engine.preemption import Preemption
+from pipeline.engine.processes import connect
 from pipeline.engine.runner import Precision, Runner, StepLoop
 from pipeline.engine.sampler import GlobalBatches
 from pipeline.engine.schedules import Schedule
@@ -159,15 +160,6 @@ def fit(
         "kwh": None,
         "resumed_at": runner.resumed[0],
     }
-
-
-def connect() -> None:
-    """Join the process group that torchrun announces in the environment, if it does and we have not yet."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_distributed():
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def _distributed(model: nn.Module, device: str) -> nn.Module:

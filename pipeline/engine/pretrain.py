@@ -13,10 +13,10 @@ from mmengine.device import get_device
 from pipeline import manifest
 from pipeline.cell import Cell
 from pipeline.data.kinds import load_kind
-from pipeline.engine.fit import connect
 from pipeline.engine.hooks import SnapshotHook
 from pipeline.engine.objective import Objective
 from pipeline.engine.phases import run_phases, total_cost
+from pipeline.engine.processes import connect
 from pipeline.engine.runner import seed_everything
 from pipeline.engine.teachers import PublishedRun
 from pipeline.engine.train import fitted, train

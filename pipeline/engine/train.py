@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 
 from pipeline.config import ConfigError, Duration
 from pipeline.data.images import as_it_is
-from pipeline.engine.fit import Portions, connect, fit
+from pipeline.engine.fit import Portions, fit
 from pipeline.engine.optim import build_optimizer, inherit_state
+from pipeline.engine.processes import connect
 from pipeline.engine.schedules import build_schedule
 from pipeline.files import written
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.kinds.task_stream import KEY, open_eval
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.codes import Coded, encode

@@ -21,8 +21,8 @@ from pipeline.data import draws
 from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.data.transforms import normalised
-from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS, layers_of
+from pipeline.engine.processes import connect
 from pipeline.engine.train import train
 from pipeline.nn.encoders import is_transformer, load_image_encoder
 from pipeline.nn.families.beit import unshare_positions

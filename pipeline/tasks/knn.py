@@ -16,7 +16,7 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from pipeline.cell import Cell
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.sharing import gather, share_out
 from pipeline.nn.encoders import load_image_encoder
 from pipeline.tasks.accuracy import accuracy_record

@@ -25,7 +25,7 @@ from pipeline.data.augment import build_transform
 from pipeline.data.draws import bits
 from pipeline.data.images import Images
 from pipeline.data.transforms import normalised
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.train import train
 from pipeline.files import write_atomic
 from pipeline.nn.encoders import load_image_encoder

@@ -24,7 +24,7 @@ from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
 from pipeline.data.kinds.image_text import Pairs, open_eval
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic, written

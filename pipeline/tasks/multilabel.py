@@ -17,7 +17,7 @@ from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.kinds import text
 from pipeline.data.texts import read_labels
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic
 from pipeline.tasks import label_metrics

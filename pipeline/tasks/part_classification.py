@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.codes import Coded, encode
 from pipeline.tasks.solids.few_shot import generator_of, publish_curve, records, run_subsets

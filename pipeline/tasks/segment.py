@@ -34,8 +34,8 @@ from torch import nn
 
 from pipeline.cell import Cell
 from pipeline.data.transforms import MEAN, STD
-from pipeline.engine.fit import connect
 from pipeline.engine.optim import TOKENS
+from pipeline.engine.processes import connect
 from pipeline.engine.sharing import gather_objects, share_out
 from pipeline.engine.train import train
 from pipeline.files import write_atomic, written

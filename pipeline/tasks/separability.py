@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.draws import uniform
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.engine.sharing import gather, share_out
 from pipeline.engine.teachers import PublishedRun
 from pipeline.files import write_atomic, written

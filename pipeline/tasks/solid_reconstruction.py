@@ -15,7 +15,7 @@ from mmengine.device import get_device
 from pipeline.cell import Cell
 from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
 from pipeline.tasks.solids.decoder import decoder_of

@@ -15,8 +15,8 @@ from torch import nn
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval, open_train
-from pipeline.engine.fit import connect
 from pipeline.engine.optim import layers_of
+from pipeline.engine.processes import connect
 from pipeline.engine.train import train
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.clips import Clips, apply_views, load_spacetime

@@ -12,7 +12,7 @@ from mmengine import dist
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.nn.clusters import assignment, fit_clusters
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.clips import Clips, apply_views, load_frozen

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.tasks.accuracy import accuracy_record
 from pipeline.tasks.clips import Clips, apply_views, load_frozen
 from pipeline.tasks.features import pool

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval, open_train
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.tasks.clips import Clips, apply_views, load_frozen
 from pipeline.tasks.linear_probe import probe_encoder
 

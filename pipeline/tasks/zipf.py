@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from pipeline.cell import Cell
 from pipeline.data.kinds.video import open_eval
-from pipeline.engine.fit import connect
+from pipeline.engine.processes import connect
 from pipeline.files import written
 from pipeline.nn.clusters import cluster_shares, divergence, effective_rank, fit_clusters, unit, zipf
 from pipeline.tasks.clips import Clips, apply_views, load_frozen

@@ -78,8 +78,8 @@ def train_all(accumulate: int) -> None:
     import torch
     from mmengine import dist
 
-    from pipeline.engine.fit import connect
     from pipeline.engine.pretrain import pretrain
+    from pipeline.engine.processes import connect
 
     torch.set_num_threads(1)
     connect()

@@ -66,7 +66,7 @@ def measure_all() -> dict[str, Any]:
     """Records and published files of each task, those of the first process."""
     import torch
 
-    from pipeline.engine.fit import connect
+    from pipeline.engine.processes import connect
     from pipeline.tasks import knn
 
     torch.set_num_threads(1)
