@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -34,7 +36,7 @@ def nearest(folder: Path) -> Path:
     target = Path(place) / f"{folder.name}-{whole['digest'][:12]}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(f"{target.name}.lock")):
-        if _intact(target):
+        if _intact(target, whole):
             return target
         drop(target)
         size, free = sum(artefact["bytes"] for artefact in whole["artefacts"].values()), shutil.disk_usage(place).free
@@ -52,13 +54,12 @@ def nearest(folder: Path) -> Path:
     return target
 
 
-def _intact(target: Path) -> bool:
-    """Whether a copy is there whole: systems clean their scratch folders file by file."""
+def _intact(target: Path, whole: Mapping[str, Any]) -> bool:
+    """Whether a copy of this very manifest is there whole: systems clean their scratch folders file by file."""
     if not target.exists():
         return False
     try:
-        manifest.verify(target / manifest.NAME)
+        return manifest.verify(target / manifest.NAME) == whole
     except ManifestError as error:
         print(f"{VARIABLE}: {error}; it is copied again", flush=True)
         return False
-    return True

@@ -68,6 +68,14 @@ def test_a_damaged_copy_is_made_again(data, scratch, harm, capsys):
     assert "it is copied again" in capsys.readouterr().out
 
 
+def test_a_copy_of_another_manifest_is_made_again(data, scratch):
+    before = manifest.read(nearest(data) / manifest.NAME)
+    shutil.rmtree(data)
+    publish(cell(load(), "prepare", "digits"))  # the same files at another time
+    assert manifest.read(nearest(data) / manifest.NAME) == manifest.read(data / manifest.NAME)
+    assert manifest.read(data / manifest.NAME)["digest"] == before["digest"]
+
+
 def test_a_copy_that_was_cut_off_is_none(data, scratch):
     left = scratch / f".{nearest(data).name}.tmp"
     shutil.rmtree(scratch)
