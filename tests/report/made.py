@@ -150,6 +150,11 @@ def value_of(task: str, metric: str, run: str, seed: int) -> float:
     return round(level + 1.7 * seed - 0.3 * list(METRICS).index(task), 3)
 
 
+def record(metric: str, value: float) -> dict[str, Any]:
+    """One measured number in percent, without an interval."""
+    return {"metric": metric, "value": value, "unit": "%", "higher_is_better": True, "count": 500, "interval": None}
+
+
 def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> dict[str, Any]:
     """One cell's manifest with its files, as a stage would leave it."""
     files = Path("work/files")
@@ -176,11 +181,7 @@ def publish(study: Study, stage: str, run: str, seed: int, **changes: Any) -> di
         "command": Graph(study).node(stage, run, seed).command,
         "settings": study.settings(stage, run),
         "inputs": {"data": {"manifest": DATA, "digest": read}},
-        "records": [
-            {"metric": m, "value": value_of(stage, m, run, seed), "unit": "%", "higher_is_better": True,
-             "count": 500, "interval": None}
-            for m in METRICS.get(stage, [])
-        ],
+        "records": [record(m, value_of(stage, m, run, seed)) for m in METRICS.get(stage, [])],
         "pictures": pictures,
         "cost": {"seconds": 61.25, "device": "cpu: Made-Up 9000", "num_devices": 1, "samples": 12000, "unit": "images",
                  "samples_per_second": 1960.0 + seed, "flops_per_sample": 1.2e7, "kwh": None,

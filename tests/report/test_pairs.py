@@ -13,7 +13,7 @@ from pipeline.report.grid import read_grid
 from pipeline.report.pairs import shared_spread
 from pipeline.statistics import difference_interval
 
-from .made import make_run, make_study, publish, value_of, with_runs
+from .made import make_run, make_study, publish, record, value_of, with_runs
 
 pytestmark = pytest.mark.timeout(300)
 JITTER = np.random.default_rng(7).normal(0, 0.6, (5, 2))
@@ -26,9 +26,8 @@ def noisy(study):
     for run in study.runs:
         row = next(order)
         for seed in (0, 1):
-            record = {"metric": "top1", "value": value_of("knn", "top1", run, seed) + JITTER[row, seed], "unit": "%",
-                      "higher_is_better": True, "count": 500, "interval": None}  # fmt: skip
-            publish(study, "knn", run, seed, records=[record])
+            value = value_of("knn", "top1", run, seed) + JITTER[row, seed]
+            publish(study, "knn", run, seed, records=[record("top1", value)])
     return study
 
 
@@ -90,15 +89,7 @@ def test_two_runs_that_share_no_spread_have_the_paired_t_test(study, browser, sh
     two = with_runs(make_study(), study.runs["mae"], study.runs["mae-r50"])
     for run, values in (("mae", [61.0, 63.0]), ("mae-r50", [60.0, 60.4])):
         for seed, value in enumerate(values):
-            record = {
-                "metric": "top1",
-                "value": value,
-                "unit": "%",
-                "higher_is_better": True,
-                "count": 500,
-                "interval": None,
-            }
-            publish(two, "knn", run, seed, records=[record])
+            publish(two, "knn", run, seed, records=[record("top1", value)])
     assert shared_spread(read_grid(two), "knn", "top1") == (None, [])
     found = row(shown(build(two), "mae", "mae-r50"), "k-nearest neighbours")
     low, high = stats.ttest_rel([61.0, 63.0], [60.0, 60.4]).confidence_interval(0.95)
@@ -148,9 +139,9 @@ def test_other_metrics_are_shown_when_asked_for(built, shown):
 def test_names_are_never_markup(study, shown):
     """Whatever manifests hold, the data cannot end its script and texts stay texts."""
     nasty = 'a</script><img src=x onerror="boom()">'
-    record = {"metric": nasty, "value": 1.0, "unit": nasty, "higher_is_better": True, "count": 5, "interval": None}
+    one = {"metric": nasty, "value": 1.0, "unit": nasty, "higher_is_better": True, "count": 5, "interval": None}
     for run in ("mae", "random"):
-        publish(study, "finetune", run, 0, records=[record])
+        publish(study, "finetune", run, 0, records=[one])
     page = shown(build(study), "mae", "random")
     page.check("#others")
     assert nasty in page.inner_text("#differences")

@@ -8,7 +8,7 @@ from pipeline.report.friedman import friedman
 from pipeline.report.grid import read_grid
 from pipeline.report.rank_figures import rank_figures
 
-from .made import make_study, publish
+from .made import make_study, publish, record
 
 
 def track_of(study):
@@ -30,15 +30,7 @@ def many_tasks(study, count, scores):
     wide = replace(study, tasks=tasks)
     for i, task in enumerate(tasks):
         for run, value in zip(study.runs, scores[i], strict=True):
-            record = {
-                "metric": "top1",
-                "value": value,
-                "unit": "%",
-                "higher_is_better": True,
-                "count": 500,
-                "interval": None,
-            }
-            publish(wide, task, run, 0, records=[record])
+            publish(wide, task, run, 0, records=[record("top1", value)])
     return wide
 
 
