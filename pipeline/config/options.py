@@ -51,15 +51,19 @@ def check_options(given: Mapping[str, Any], kind: str, source: str, where: str) 
 
 @lru_cache(maxsize=64)
 def _declared(module: str, changed: int) -> dict[str, tuple[Setting, bool]]:
-    """The type of each option, and whether it has a default."""
+    """The type of each option, and whether it has a default; a class that has a base adds to the one it imports."""
+    found: dict[str, tuple[Setting, bool]] = {}
     for node in ast.parse(_path(module).read_text()).body:
         if isinstance(node, ast.ImportFrom) and any(name.name == "Options" for name in node.names):
-            return _declared(str(node.module).removeprefix("pipeline."), changed)
+            found = _declared(str(node.module).removeprefix("pipeline."), changed)
         if isinstance(node, ast.ClassDef) and node.name == "Options":
+            inherited = found if node.bases else {}
             fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
-            return {
+            return inherited | {
                 ast.unparse(field.target): (_setting(field.annotation), field.value is not None) for field in fields
             }
+    if found:
+        return found
     raise ConfigError(f"{_path(module)} has no dataclass Options; see another source for its form")
 
 

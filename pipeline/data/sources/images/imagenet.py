@@ -5,50 +5,22 @@ training and 50,000 validation images of 1,000 classes, a class being its folder
 """
 
 import io
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError
-from pipeline.config.types import Count, Fraction, Natural, Quality
-from pipeline.data.bounded import bounded
-from pipeline.data.inspection import FORMATS, Findings, look_at, read_picture
-from pipeline.data.official import check_counts, check_root, journal_of
+from pipeline.data.inspection import FORMATS
+from pipeline.data.labelled import KEY, Options, pack_labelled
+from pipeline.data.official import check_root
 from pipeline.data.outside import read_list, read_text
-from pipeline.data.packed import PackWriter
 
-KEY = "root"
 LAYOUT = (
     "Expected: train/n01440764/*.JPEG and so on, and the same class folders in val/ "
     "(or val/*.JPEG beside the unpacked ILSVRC2012_devkit_t12/). "
     "ImageNet-1K is to be had, after registration, from image-net.org (ILSVRC 2012, task 1 and 2)"
 )
 _DEVKIT = Path("ILSVRC2012_devkit_t12/data")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a study says about its set.
-
-    root: its folder.
-    expect: numbers of `train` and `val` images and of `classes`, checked before images are read; null: none.
-    max_reject_share: largest share of its images that may be unusable.
-    shard_mib: size of a pack's shards; 0 for one a file.
-    num_workers: threads that read and decode; null: one for each CPU of the process.
-    short_side: pixels to which larger training images are reduced, such as 256; null: all stay as they are.
-    quality: of the JPEGs that those become.
-    """
-
-    root: str | None
-    expect: Mapping[str, Natural] | None
-    max_reject_share: Fraction
-    shard_mib: Natural
-    num_workers: Count | None = None
-    short_side: Count | None = None
-    quality: Quality = 90
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
@@ -62,33 +34,11 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     if not classes:
         raise ConfigError(f"{KEY} is {str(root)!r}, whose train/ holds no class folders. {LAYOUT}")
     samples = {"train": _by_folder(root, "train", classes), "val": _validation(root, classes)}
-    found = {split: len(listed) for split, listed in samples.items()} | {"classes": len(classes)}
-    check_counts(KEY, root, options.expect, found)
-    findings, splits = Findings(), {}
-    for split, listed in samples.items():
-        short_side = options.short_side if split == "train" else None  # evaluation is to be comparable
-        with PackWriter(files, split, options.shard_mib * 2**20) as pack:
-            for (path, label), picture in look_at(
-                listed,
-                name=lambda sample: str(sample[0].relative_to(root)),
-                look=lambda sample, most=short_side: bounded(read_picture(root, sample[0]), most, options.quality),
-                notes=lambda picture: picture.notes,
-                findings=findings,
-                num_workers=options.num_workers,
-                what=f"packing {split}",
-                packs=(pack,),
-                journal=journal_of(work, split),
-            ):
-                key = str(path.relative_to(root / split))
-                pack.add(key, picture.data, label=label, height=picture.height, width=picture.width)
-        splits[split] = {"count": len(pack)}
-    (files / "classes.json").write_text(json.dumps(classes))
-    return {
-        "splits": splits,
-        "classes": classes,
-        **({"bounded": {"short_side": options.short_side, "quality": options.quality}} if options.short_side else {}),
-        **findings.close(files, str(root), options.max_reject_share),
+    named = {
+        split: [(str(path.relative_to(root)), str(path.relative_to(root / split)), label) for path, label in listed]
+        for split, listed in samples.items()
     }
+    return pack_labelled(options, root, classes, named, work, files)
 
 
 def _validation(root: Path, classes: list[str]) -> list[tuple[Path, int]]:

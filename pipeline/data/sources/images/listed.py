@@ -1,17 +1,14 @@
 """Your own images, wherever they lie below a folder, with their labels in `train.csv` and `val.csv`."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import ConfigError
-from pipeline.data.inspection import Findings, look_at, read_picture
-from pipeline.data.official import Options, check_counts, check_root, journal_of
+from pipeline.data.labelled import KEY, Options, pack_labelled
+from pipeline.data.official import check_root
 from pipeline.data.outside import read_text
-from pipeline.data.packed import PackWriter
 
-KEY = "root"
 COLUMNS = ("path", "label")
 SPLITS = ("train", "val")
 LAYOUT = (
@@ -32,26 +29,9 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     classes = sorted({label for _, label in listed["train"]})
     if strange := sorted({label for _, label in listed["val"]} - set(classes)):
         raise ConfigError(f"{root / 'val.csv'} has labels that train.csv lacks: {', '.join(strange[:5])}. {LAYOUT}")
-    counts = {split: len(rows) for split, rows in listed.items()} | {"classes": len(classes)}
-    check_counts(KEY, root, options.expect, counts)
-    label_of, findings, splits = {name: label for label, name in enumerate(classes)}, Findings(), {}
-    for split, rows in listed.items():
-        with PackWriter(files, split, options.shard_mib * 2**20) as pack:
-            for (path, name), picture in look_at(
-                rows,
-                name=lambda row: row[0],
-                look=lambda row: read_picture(root, root / row[0]),
-                notes=lambda picture: picture.notes,
-                findings=findings,
-                num_workers=options.num_workers,
-                what=f"packing {split}",
-                packs=(pack,),
-                journal=journal_of(work, split),
-            ):
-                pack.add(path, picture.data, label=label_of[name], height=picture.height, width=picture.width)
-        splits[split] = {"count": len(pack)}
-    (files / "classes.json").write_text(json.dumps(classes))
-    return {"splits": splits, "classes": classes, **findings.close(files, str(root), options.max_reject_share)}
+    place = {name: label for label, name in enumerate(classes)}
+    samples = {split: [(path, path, place[label]) for path, label in rows] for split, rows in listed.items()}
+    return pack_labelled(options, root, classes, samples, work, files)
 
 
 def _rows(root: Path, path: Path) -> list[Row]:

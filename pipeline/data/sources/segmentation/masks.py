@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ConfigError
-from pipeline.config.types import Count, Fraction, Natural
+from pipeline.config.types import Natural
 from pipeline.data.inspection import FORMATS, Findings
 from pipeline.data.label_maps import EMPTY, IGNORE, open_labels, pack_pairs
+from pipeline.data.official import Options as Official
 from pipeline.data.official import check_counts, check_root, journal_of
 
 KEY = "root"
@@ -21,24 +22,14 @@ LAYOUT = "Expected: images/train/*.jpg (or .png), images/val/, and masks/train/*
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Official):
     """What a study says about the set.
 
-    root: its folder.
     classes: by name what stands for it in the masks: [3], a number in masks of one channel, or [128, 64, 128], colours.
         Their order is that of the classes; pixels of any other value are not evaluated.
-    expect: numbers of `train` and `val` images, checked before images are read; null: none.
-    max_reject_share: largest share of its images that may be unusable.
-    shard_mib: size of a pack's shards; 0 for one a file.
-    num_workers: threads that read and decode; null: one for each CPU of the process.
     """
 
-    root: str | None
     classes: Mapping[str, tuple[Natural, ...]]
-    expect: Mapping[str, Natural] | None
-    max_reject_share: Fraction
-    shard_mib: Natural
-    num_workers: Count | None = None
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
