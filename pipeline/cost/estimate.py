@@ -73,9 +73,7 @@ def estimate(node: Node, device: Device, mfu: float | None = None) -> Estimate:
         computing = (1 + twice) * hours_of(work.flops, number, device, work.precision, share)
     milliseconds = sets.MILLISECONDS.get(work.loading or "", 0.0)
     loading = work.samples * milliseconds / 1000 / (request.nodes * request.cpus) / 3600 if request.gpus else 0.0
-    return Estimate(
-        node=node, work=work, devices=number, computing=computing, loading=loading, watts=device.watts
-    )  # fmt: skip
+    return Estimate(node=node, work=work, devices=number, computing=computing, loading=loading, watts=device.watts)
 
 
 def hours_of(flops: float, number: int, device: Device, precision: str, mfu: float | None = None) -> float:

@@ -131,9 +131,8 @@ class Images(Dataset[dict[str, Tensor]]):
 
     def _read(self, index: int, factor: int = 1) -> Tensor:
         """(3, H, W) uint8, the channels of a pixel side by side in memory."""
-        return torch.from_numpy(decode_packed(self.packed, index, partial(decode_pixels, factor=factor))).permute(
-            2, 0, 1
-        )
+        pixels = decode_packed(self.packed, index, partial(decode_pixels, factor=factor))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _decode(self, index: int, factor: int) -> Tensor:
         """(3, H, W) uint8, of the size that the index says, divided by the factor."""
