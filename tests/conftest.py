@@ -16,6 +16,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "slurm" not in item.keywords)
 
 
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Draws that a test leaves to PyTorch's own generator are the same in each run."""
+    if torch := sys.modules.get("torch"):  # not every test needs it
+        torch.manual_seed(0)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small made-up project as the working directory."""

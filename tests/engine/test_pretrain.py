@@ -61,19 +61,20 @@ def test_the_encoder_is_what_the_method_trained(whole):
 
 
 def test_killed_at_a_random_step_it_ends_with_the_same_bits(whole, other):
-    step = random.SystemRandom().randrange(6, STEPS - 10)
+    step = random.SystemRandom().randrange(10, STEPS - 10)
     process = subprocess.Popen(
         command(*MAE), cwd=other, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     )
     for line in process.stdout:
-        if line.startswith(f"step {step + 1}/"):  # a step is saved after its own line, and before the next one's
+        if line.startswith(f"step {step + 1}/"):
             process.kill()
             break
     assert process.wait() == -signal.SIGKILL, f"not killed after step {step}"
     assert not (other / OUT / "manifest.json").exists()
     again = run(other, *MAE)
     resumed = int(re.search(r"resumed at step (\d+)", again.stdout)[1])
-    assert resumed % 5 == 0 and 5 * (step // 5) <= resumed < STEPS, f"killed at step {step}"
+    # A step is saved after its own line by a thread, which may be at it still; it has ended with the one before.
+    assert resumed % 5 == 0 and 5 * (step // 5 - 1) <= resumed < STEPS, f"killed at step {step}"
     expected, got = weights(whole), weights(other)
     assert all(torch.equal(expected[name], got[name]) for name in expected), f"killed at step {step}"
 
