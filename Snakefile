@@ -13,7 +13,9 @@ What each node reads, depends on and asks for stands in pipeline/graph.py; dvc.y
 import json
 import os
 import signal
+from pathlib import Path
 
+from pipeline import forkserver
 from pipeline.config import load_study
 from pipeline.freshness import settle
 from pipeline.graph import Graph, command as stage_command
@@ -121,7 +123,7 @@ rule prepare:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log:q} 2>&1"
+        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
 
 
 rule pretrain:
@@ -140,7 +142,7 @@ rule pretrain:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log:q} 2>&1"
+        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -159,7 +161,7 @@ rule evaluate:
         command=command,
         settings=settings,
     shell:
-        "{params.command} > {log:q} 2>&1"
+        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
 
 
 rule report:
@@ -185,6 +187,10 @@ rule report:
         command=stage_command("report", STUDY),
     shell:
         "{params.command} > {log:q} 2>&1"
+
+
+onstart:
+    forkserver.start(workflow, GRAPH.modules, Path(f"logs/{STUDY.name}/forkserver.log"))
 
 
 onsuccess:

@@ -133,6 +133,13 @@ class Graph:
         idle = {folder for node in self if node.folder in self.lacking for folder in node.inputs.values()} - read
         return tuple(node for node in ready if node.folder not in idle)
 
+    @property
+    def modules(self) -> list[str]:
+        """What the stages of this study import, the most of them first."""
+        methods = dict.fromkeys(f"pipeline.methods.{run.method}" for run in self.study.runs.values())
+        tasks = dict.fromkeys(f"pipeline.tasks.{task.protocol}" for task in self.study.tasks.values())
+        return ["pipeline.engine.pretrain", *methods, *tasks]
+
     def node(self, stage: str, run: str, seed: int | str | None = None) -> Node:
         """One node; seeds may come as text.
 
