@@ -123,7 +123,7 @@ rule prepare:
         command=command,
         settings=settings,
     shell:
-        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
+        '"${{UNMASK_START:-env}}" {params.command} > {log:q} 2>&1'
 
 
 rule pretrain:
@@ -142,7 +142,7 @@ rule pretrain:
         command=command,
         settings=settings,
     shell:
-        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
+        '"${{UNMASK_START:-env}}" {params.command} > {log:q} 2>&1'
 
 
 rule evaluate:
@@ -161,7 +161,7 @@ rule evaluate:
         command=command,
         settings=settings,
     shell:
-        "\"${{UNMASK_START:-env}}\" {params.command} > {log:q} 2>&1"
+        '"${{UNMASK_START:-env}}" {params.command} > {log:q} 2>&1'
 
 
 rule report:
