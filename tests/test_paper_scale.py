@@ -59,7 +59,8 @@ WHOLE = (
 SHORT = {"duration": "1 steps", "warmup": "0 steps", "batch_size": 2, "accumulate": 1, "num_workers": NUM_WORKERS,
          "precision": "float32", "checkpoint_every": 1, "log_every": 1, "eval_batch_size": 2, "num_pairs": 40,
          "num_pictures": 1, "holdout_share": 0.25, "temporal_views": 2, "num_out_classes": 1, "num_subsets": 1,
-         "max_epochs": 2, "num_clusters": 2, "num_samples": 8, "sizes": [4], "shares": [0.5]}  # fmt: skip
+         "max_epochs": 2, "num_clusters": 2, "num_samples": 8, "sizes": [4], "shares": [0.5],
+         "labels_per_class": [1]}  # fmt: skip
 CLIPS = {"train_clips": 8, "val_clips": 4, "directions": 2, "image_size": 96, "num_frames": 20, "val_share": 0.28,
          "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 1.0, "noise": 0.02, "seed": 0}  # fmt: skip
 

@@ -58,6 +58,7 @@ class ProtocolHead(Head):
     needs: what the encoder must give.
     headline: metrics that stand for it in the leaderboard, the first of which ranks.
     metrics: how papers print a metric's name, where it is not the name itself.
+    per_class: whether the number of labelled samples in a metric's name, such as `top1_n5`, is of each class.
     """
 
     short: str | None = None
@@ -65,6 +66,7 @@ class ProtocolHead(Head):
     needs: Literal["features", "maps", "patches"]
     headline: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: dict[str, str] = {}
+    per_class: bool = False
 
 
 RECIPE_HEAD, PROTOCOL_HEAD = tuple(RecipeHead.model_fields), tuple(ProtocolHead.model_fields)

@@ -176,9 +176,9 @@ class Study:
         return self.tasks[stage].short if stage in self.tasks else _STAGES.get(stage, stage)
 
     def metric(self, task: str, name: str) -> str:
-        """A metric's name as papers print it: `r2_fainter` as `R² fainter`, `agreement_k5` as `agreement k = 5`."""
+        """A metric's name as papers print it: `r2_fainter` as `R² fainter`, `top1_n5` as `top1 n = 5`."""
         spelled = re.sub(r"^r2(?=_|$)", "R²", name).replace("_", " ")
-        return self.tasks[task].head.metrics.get(name, re.sub(r"\bk(\d+)$", r"k = \1", spelled))
+        return self.tasks[task].head.metrics.get(name, re.sub(r"\b([kn])(\d+)$", r"\1 = \2", spelled))
 
     def request(self, stage: str, run: str | None = None) -> Request:
         """What a cluster job of these cells asks for: the run's own word, or the study's, or one CPU for an hour.

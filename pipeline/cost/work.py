@@ -107,7 +107,7 @@ def measuring(settings: Mapping[str, Any], model: str, counts: Mapping[str, int]
     seen = settings.get("temporal_views", 1) * settings.get("spatial_crops", 1)  # of each sample in evaluation
     unaugmented = "clip" if moves else "plain"
     if "train" not in settings:
-        samples = (counts["train"] + counts["val"]) * seen
+        samples = (_looked_at(settings, counts) + counts["val"]) * seen
         flops = samples * encoder.whole.forward
         return Work(flops=flops, precision="float32", samples=samples, loading=unaugmented)
     train, validation = counts["train"], counts["val"] * seen
@@ -121,6 +121,13 @@ def measuring(settings: Mapping[str, Any], model: str, counts: Mapping[str, int]
     done = training(settings, step, train)
     flops = done.flops + validation * encoder.whole.forward
     return replace(done, flops=flops, samples=done.samples + validation)
+
+
+def _looked_at(settings: Mapping[str, Any], counts: Mapping[str, int]) -> int:
+    """Training samples that are read: all, or where few are labelled at most those of all subsets."""
+    if "labels_per_class" not in settings or counts["classes"] == 1:  # of an embedded set classes are not known
+        return counts["train"]
+    return min(counts["train"], settings["num_subsets"] * max(settings["labels_per_class"]) * counts["classes"])
 
 
 def count(data: DataSet) -> dict[str, int]:

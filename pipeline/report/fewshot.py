@@ -1,6 +1,7 @@
 """Few-shot curves: a metric over the number of labelled samples, where a task records it at several.
 
-A task says so by its metrics' names: `part_accuracy_n20` is `part_accuracy` with 20 labelled samples.
+A task says so by its metrics' names: `part_accuracy_n20` is `part_accuracy` with 20 labelled samples, in all or, where
+the head of its protocol says so, of each class.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def sized_metrics(grid: Grid, task: str) -> dict[str, list[int]]:
 def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
     unit = grid.unit(task, f"{metric}_n{sizes[0]}")
     spelled = grid.study.metric(task, metric)
-    samples = grid.study.tasks[task].data.kind.replace("_", " ")
+    kind = grid.study.tasks[task].data.kind
+    samples = {"video": "videos"}.get(kind, kind.replace("_", " "))
+    samples += " of each class" if grid.study.tasks[task].head.per_class else ""
 
     def draw(axes: Axes) -> None:
         for run in grid.study.tasks[task].runs:

@@ -19,8 +19,8 @@ INTERVALS = (
     "Intervals are of 95 %: “±” over n ≥ 2 seeds (Student’s t), with the spread of all runs of the task pooled "
     "(one-way analysis of variance) unless “own spread” stands beside the number: there the run’s spread differs from "
     "the others’ (Cochran’s test, 5 %) or there are too few seeds to pool; “[low, high]” within the one cell "
-    "measured (Wilson’s for shares of what was tested, the bootstrap over images for AP and IoU), which says nothing "
-    "about another seed."
+    "measured (Wilson’s for shares of what was tested, the bootstrap over images for AP and IoU, Student’s over the "
+    "random subsets where few are labelled), which says nothing about another seed."
 )
 LOWER = " (lower is better)"
 ABSENT = "not in the study"

@@ -21,10 +21,10 @@ from pipeline.data.solids import Parts
 from pipeline.engine.processes import connect
 from pipeline.files import written
 from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.few_shot import generator_of, publish_curve, records, run_subsets
 from pipeline.tasks.solids.codes import Coded, encode
 from pipeline.tasks.solids.decoder import decoder_of
 from pipeline.tasks.solids.drawing import decoded_solid, montage, true_solid
-from pipeline.tasks.solids.few_shot import generator_of, publish_curve, records, run_subsets
 from pipeline.tasks.solids.heads import SegmentationHead, fit_head
 
 METRICS = {"part_accuracy": "part-mean accuracy", "face_accuracy": "face accuracy", "mean_iou": "mean IoU"}
@@ -57,7 +57,8 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     found = run_subsets(cell, sizes, settings["num_subsets"], measure)
     if not dist.is_main_process():
         return None
-    pictures = [publish_curve(cell, found, METRICS), _picture(cell, val, test, found[sizes[-1]][0]["shown"], sizes[-1])]
+    shown = found[sizes[-1]][0]["shown"]
+    pictures = [publish_curve(cell, found, METRICS, "parts"), _picture(cell, val, test, shown, sizes[-1])]
     return {
         "records": records(found, list(METRICS), "part_accuracy"),
         "pictures": pictures,

@@ -17,8 +17,8 @@ from pipeline.config import ConfigError
 from pipeline.data.solids import Parts
 from pipeline.engine.processes import connect
 from pipeline.nn.encoders import load_encoder
+from pipeline.tasks.few_shot import generator_of, publish_curve, records, run_subsets
 from pipeline.tasks.solids.codes import Coded, encode
-from pipeline.tasks.solids.few_shot import generator_of, publish_curve, records, run_subsets
 from pipeline.tasks.solids.heads import ClassificationHead, fit_head
 
 METRICS = {"top1": "part accuracy"}
@@ -54,7 +54,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         return None
     return {
         "records": records(found, list(METRICS), "top1"),
-        "pictures": [publish_curve(cell, found, METRICS)],
+        "pictures": [publish_curve(cell, found, METRICS, "parts")],
         "cost": {"seconds": round(time.monotonic() - started, 3), "samples": len(train) + len(val), "unit": "parts"},
     }
 

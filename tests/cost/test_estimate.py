@@ -81,6 +81,15 @@ def test_tasks_read_and_compute_what_their_settings_say(study):
     assert probe.loading == "crop" and probe.published == 0
 
 
+def test_few_labels_are_read_alone(study):
+    tasks = {"few_labels": {"seeds": [0], "runs": ["mae"], "set": {"labels_per_class": [1, 13], "num_subsets": 4}}}
+    work = cell(Forecast(study(tasks=tasks), "H100"), "few_labels", "mae").work
+    assert work.samples == 4 * 13 * 1000 + 50000 and work.flops == pytest.approx(work.samples * 35.127e9, rel=1e-3)
+    tasks["few_labels"]["set"]["labels_per_class"] = [1000]
+    work = cell(Forecast(study(tasks=tasks), "H100"), "few_labels", "mae").work
+    assert work.samples == 1281167 + 50000, "no more than there are"
+
+
 def test_energy_and_disk(study):
     forecast = Forecast(study(), "A100")
     assert forecast.kwh == pytest.approx(forecast.device_hours * 0.4)

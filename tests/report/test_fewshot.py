@@ -1,6 +1,7 @@
 """Few-shot curves from the numbers in metrics' names."""
 
 import re
+from dataclasses import replace
 
 from pipeline.report.fewshot import shot_figures, sized_metrics
 from pipeline.report.grid import read_grid
@@ -25,6 +26,18 @@ def test_a_metric_at_several_sizes_is_a_curve(root):
     assert figure.caption.startswith("k-NN accuracy by the number of labelled images")
     texts = re.findall(r">([^<>]+)</text>", figure.svg)
     assert {"10", "100", "1,000", "mae", "random", "labelled images"} <= set(texts)
+
+
+def test_numbers_of_each_class_are_said_to_be_that(root):
+    study = make_study()
+    task = study.tasks["knn"]
+    study.tasks["knn"] = replace(task, head=task.head.model_copy(update={"per_class": True}))
+    records = [{"metric": f"top1_n{size}", "value": 50.0 + size, "unit": "%", "higher_is_better": True, "count": 5,
+                "interval": None} for size in (1, 5)]  # fmt: skip
+    publish(study, "knn", "mae", 0, records=records)
+    (figure,) = shot_figures(read_grid(study))
+    assert "by the number of labelled images of each class;" in figure.caption
+    assert "labelled images of each class" in figure.svg
 
 
 def test_a_study_without_such_metrics_has_no_curve(study):

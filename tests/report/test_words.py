@@ -22,6 +22,7 @@ def project(monkeypatch):
         ("r2_fainter_branch", "R² fainter branch"),
         ("cosine_stronger", "cosine stronger"),
         ("agreement_k20", "agreement k = 20"),
+        ("part_accuracy_n20", "part accuracy n = 20"),
         ("block_k", "block k"),
     ],
 )

@@ -21,12 +21,14 @@ from tests.real import ROOT
 
 TASKS = {
     "knn": "mae",
+    "few_labels": "mae",
     "linear_probe": "mixmask",
     "finetune": "mixmask",
     "detect": "mae",
     "segment": "mae",
     "separability": "mae",
     "video_knn": "mae-st",
+    "video_few_labels": "mae-st",
     "masked_tokens": "m3ae",
     "continual": "exssnet",
     "face_segmentation": "brep-ssl",

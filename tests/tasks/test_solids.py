@@ -6,9 +6,10 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from pipeline.data.kinds import solids
+from pipeline.tasks import few_shot
 from pipeline.tasks.face_segmentation import face_labels, scores
 from pipeline.tasks.part_classification import draw, part_labels
-from pipeline.tasks.solids import drawing, few_shot
+from pipeline.tasks.solids import drawing
 from pipeline.tasks.solids.codes import Coded
 from pipeline.tasks.solids.heads import ClassificationHead, SegmentationHead, fit_head
 

@@ -11,13 +11,14 @@ from pipeline.config import PROTOCOLS, ConfigError
 from pipeline.data.kinds.video import open_eval
 from pipeline.data.sources.video import moving_digits
 from pipeline.nn.encoders import build_encoder, save_encoder
-from pipeline.tasks import video_finetune, video_knn, video_probe
+from pipeline.tasks import video_few_labels, video_finetune, video_knn, video_probe
 from pipeline.tasks.clips import Clips, FrameAverage, apply_views, load_frozen, load_spacetime
 from pipeline.tasks.features import pool
 
 OPTIONS = {"train_clips": 24, "val_clips": 8, "directions": 4, "image_size": 16, "num_frames": 8, "val_share": 0.25,
            "scale": (0.6, 0.9), "path": (0.4, 0.7), "contrast": 0.4, "colour": 0.5, "noise": 0, "seed": 0}  # fmt: skip
-FEW = {"duration": "2 steps", "warmup": "1 steps", "batch_size": 8, "eval_batch_size": 4, "temporal_views": 2}
+FEW = {"duration": "2 steps", "warmup": "1 steps", "batch_size": 8, "eval_batch_size": 4, "temporal_views": 2,
+       "labels_per_class": [1, 3], "num_subsets": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,14 @@ def cell(request, folder, tmp_path):
                                work=tmp_path, files=tmp_path / "files")  # fmt: skip
 
     return of
+
+
+def test_few_labels_are_of_videos_and_not_of_their_views(cell):
+    told = video_few_labels.evaluate(cell("video_few_labels"))
+    assert [record["metric"] for record in told["records"]] == ["few_shot", "top1_n1", "top1_n3"]
+    assert all(0 <= record["value"] <= 100 for record in told["records"])
+    assert told["cost"]["unit"] == "clips" and told["cost"]["samples"] % 2 == 0, "two views of each"
+    assert told["pictures"][0]["caption"].startswith("by the number of labelled clips of each class")
 
 
 @pytest.mark.parametrize("task", [video_knn, video_probe, video_finetune])

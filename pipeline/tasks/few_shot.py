@@ -1,4 +1,4 @@
-"""Few-shot curves: what heads reach by the number of labelled parts, over random subsets that all runs share."""
+"""Few-shot curves: what is reached by the number of labelled samples, over random subsets that all runs share."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -41,19 +41,21 @@ def run_subsets(
 
 
 def generator_of(seed: int, size: int, number: int) -> torch.Generator:
-    """The source of what is random in a subset, the same for all runs: its parts, and the head's first values."""
+    """The source of what is random in a subset, the same for all runs: its samples, and the head's first values."""
     return torch.Generator().manual_seed(((seed * 10_007 + size) * 1_009 + number) * 211 + SUBSETS)
 
 
 def records(found: Mapping[int, Sequence[Measured]], metrics: Sequence[str], first: str) -> list[dict[str, Any]]:
     """Means over the subsets of each size with Student's intervals, as `<metric>_n<size>`.
 
+    Subsets that agree to the last digit tell no spread, and so no interval.
+
     Args:
         first: metric whose value at the smallest size stands for the task, as `few_shot`.
     """
 
     def record(name: str, values: Sequence[float]) -> dict[str, Any]:
-        interval = [round(end, 4) for end in t_interval(values)] if len(values) > 1 else None
+        interval = [round(end, 4) for end in t_interval(values)] if len(set(values)) > 1 else None
         return {"metric": name, "value": round(sum(values) / len(values), 4), "unit": "%", "higher_is_better": True,
                 "count": len(values), "interval": interval}  # fmt: skip
 
@@ -63,11 +65,14 @@ def records(found: Mapping[int, Sequence[Measured]], metrics: Sequence[str], fir
     return told
 
 
-def publish_curve(cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: Mapping[str, str]) -> dict[str, str]:
+def publish_curve(
+    cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: Mapping[str, str], samples: str
+) -> dict[str, str]:
     """Writes every subset's numbers and draws the means over the sizes, with their intervals.
 
     Args:
         metrics: names, each with how it is printed.
+        samples: what sizes count, such as `parts`.
     """
     kept = {str(size): [{metric: subset[metric] for metric in metrics} for subset in subsets]
             for size, subsets in found.items()}  # fmt: skip
@@ -81,11 +86,11 @@ def publish_curve(cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: 
             (t_interval(each)[1] - mean) if len(each) > 1 else 0 for each, mean in zip(values, means, strict=True)
         ]
         axes.errorbar(list(found), means, halves, marker="o", markersize=3, linewidth=1.2, capsize=3, label=title)
-    axes.set(xlabel="labelled parts", ylabel="%", xscale="log")
+    axes.set(xlabel=f"labelled {samples}", ylabel="%", xscale="log")
     axes.set_xticks(list(found), [str(size) for size in found])
     axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     with written(cell.files / "few_shot.png") as path:
         figure.savefig(path)
     num = len(next(iter(found.values())))
-    return {"path": "files/few_shot.png", "caption": f"by the number of labelled parts; 95 % over {num} subsets"}
+    return {"path": "files/few_shot.png", "caption": f"by the number of labelled {samples}; 95 % over {num} subsets"}
