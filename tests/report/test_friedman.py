@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.friedman import friedman, nemenyi
+from pipeline.report.friedman import LEAST_METHODS, LEAST_TASKS, friedman, nemenyi
 
 # Demšar 2006, Table 6: AUC on 14 data sets of C4.5 as it is, with m, with cf and with both tuned. Two of `voting` are
 # printed alike as 0.975 and ranked 2 and 3; a digit more makes them so here.
@@ -54,9 +54,11 @@ def test_methods_in_one_order_everywhere_are_told_apart_into_groups():
     assert found.groups == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_it_errs_as_often_as_it_says():
+@pytest.mark.parametrize("num_methods", [LEAST_METHODS, 4])
+def test_it_errs_as_often_as_it_says(num_methods):
+    """Fewer methods than the rule of thumb for χ² asks for, more than five."""
     rng = np.random.default_rng(1)
-    errors = [friedman(rng.normal(size=(11, 4)), [True] * 11).p < 0.05 for _ in range(2000)]
+    errors = [friedman(rng.normal(size=(LEAST_TASKS, num_methods)), [True] * LEAST_TASKS).p < 0.05 for _ in range(1000)]
     assert np.mean(errors) == pytest.approx(0.05, abs=0.015)
 
 
