@@ -120,6 +120,8 @@ REFUSED = [
     ("face_segmentation", "sizes", [10, 0], "expected a list, each a positive whole number"),
     ("face_segmentation", "sizes", 10, "expected a list, each a positive whole number"),
     ("face_segmentation", "depth", -1, "expected a whole number of at least 0"),
+    ("few_labels", "labels_per_class", [5, 0], "expected a list, each a positive whole number"),
+    ("video_few_labels", "penalty", 0.0, "expected a number above 0"),
     ("part_classification", "shares", [0.0], "expected a list, each a fraction above 0 and of at most 1"),
     ("exssnet", "options.learner", "ewc", "available: ['exssnet', 'ssnet', 'supsup', 'sequential', 'multitask']"),
     ("exssnet", "options.density", 0, "expected a fraction above 0 and below 1"),

@@ -57,8 +57,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
     found = run_subsets(cell, sizes, settings["num_subsets"], measure)
     if not dist.is_main_process():
         return None
-    shown = found[sizes[-1]][0]["shown"]
-    pictures = [publish_curve(cell, found, METRICS, "parts"), _picture(cell, val, test, shown, sizes[-1])]
+    pictures = [publish_curve(cell, found, METRICS), _picture(cell, val, test, found[sizes[-1]][0]["shown"], sizes[-1])]
     return {
         "records": records(found, list(METRICS), "part_accuracy"),
         "pictures": pictures,

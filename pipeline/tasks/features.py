@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config import ConfigError
 from pipeline.data.images import Images, as_it_is
@@ -23,6 +23,21 @@ POOLS = {
     "class_token": lambda tokens: tokens[:, 0],
     "mean": lambda tokens: tokens[:, 1:].mean(dim=1),
 }
+
+
+class Part(Dataset[Any]):
+    """Some images of a set; samples keep the draws they have in the whole."""
+
+    def __init__(self, images: Any, indices: Tensor) -> None:
+        self.images, self.indices = images, indices.tolist()
+        self.labels = images.labels[indices]
+        self.repeats = getattr(images, "repeats", 1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+        return self.images.__getitems__([(epoch, self.indices[index]) for epoch, index in samples])
 
 
 def pool(tokens: Tensor, feature: str) -> Tensor:

@@ -24,17 +24,16 @@ from pipeline.config import ConfigError
 from pipeline.data.draws import bits
 from pipeline.engine.processes import connect
 from pipeline.nn.encoders import load_image_encoder
-from pipeline.tasks.features import evaluation_set, extract
-from pipeline.tasks.few_shot import publish_curve, records, run_subsets
-from pipeline.tasks.linear_probe import Part
+from pipeline.tasks.features import Part, evaluation_set, extract
+from pipeline.tasks.few_shot import publish_numbers, records, run_subsets
 
 SUBSETS = 107  # the stream of draws that chooses labelled images
 TOLERANCE, MOST_STEPS = 1e-8, 10_000  # L-BFGS: largest entry of the gradient of the mean over images; twenty do
-METRICS = {"top1": "top-1"}
+METRICS = ["top1"]
 
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:
-    """Records, the curve and the cost of one cell."""
+    """The records and the cost of one cell."""
     connect()
     settings = cell.settings
     encoder = load_image_encoder(cell.encoder, settings["image_size"])
@@ -70,11 +69,11 @@ def measure_curve(
     found = run_subsets(cell, sizes, settings["num_subsets"], measure)
     if not dist.is_main_process():
         return None
+    publish_numbers(cell, found, METRICS)  # the report draws the curves of all runs in one picture
     samples = getattr(train, "repeats", 1) * (len(labelled) + len(val))
     seconds = time.monotonic() - started
     return {
-        "records": records(found, list(METRICS), "top1"),
-        "pictures": [publish_curve(cell, found, METRICS, f"{unit} of each class")],
+        "records": records(found, METRICS, "top1"),
         "cost": {
             "seconds": round(seconds, 3),
             "samples": samples,

@@ -1,7 +1,7 @@
 """Few-shot curves: what is reached by the number of labelled samples, over random subsets that all runs share."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,18 +65,20 @@ def records(found: Mapping[int, Sequence[Measured]], metrics: Sequence[str], fir
     return told
 
 
-def publish_curve(
-    cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: Mapping[str, str], samples: str
-) -> dict[str, str]:
+def publish_numbers(cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: Iterable[str]) -> None:
+    """Writes the metrics of every subset."""
+    kept = {str(size): [{metric: subset[metric] for metric in metrics} for subset in subsets]
+            for size, subsets in found.items()}  # fmt: skip
+    write_atomic(cell.files / "few_shot.json", json.dumps(kept, indent=1) + "\n")
+
+
+def publish_curve(cell: Cell, found: Mapping[int, Sequence[Measured]], metrics: Mapping[str, str]) -> dict[str, str]:
     """Writes every subset's numbers and draws the means over the sizes, with their intervals.
 
     Args:
         metrics: names, each with how it is printed.
-        samples: what sizes count, such as `parts`.
     """
-    kept = {str(size): [{metric: subset[metric] for metric in metrics} for subset in subsets]
-            for size, subsets in found.items()}  # fmt: skip
-    write_atomic(cell.files / "few_shot.json", json.dumps(kept, indent=1) + "\n")
+    publish_numbers(cell, found, metrics)
     figure = Figure(figsize=(4.2, 3.0), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for metric, title in metrics.items():
@@ -86,11 +88,11 @@ def publish_curve(
             (t_interval(each)[1] - mean) if len(each) > 1 else 0 for each, mean in zip(values, means, strict=True)
         ]
         axes.errorbar(list(found), means, halves, marker="o", markersize=3, linewidth=1.2, capsize=3, label=title)
-    axes.set(xlabel=f"labelled {samples}", ylabel="%", xscale="log")
+    axes.set(xlabel="labelled parts", ylabel="%", xscale="log")
     axes.set_xticks(list(found), [str(size) for size in found])
     axes.minorticks_off()
     axes.legend(fontsize=7, frameon=False)
     with written(cell.files / "few_shot.png") as path:
         figure.savefig(path)
     num = len(next(iter(found.values())))
-    return {"path": "files/few_shot.png", "caption": f"by the number of labelled {samples}; 95 % over {num} subsets"}
+    return {"path": "files/few_shot.png", "caption": f"by the number of labelled parts; 95 % over {num} subsets"}

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from mmengine import dist
 from mmengine.model import BaseModel
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from pipeline.cell import Cell
 from pipeline.data.augment import build_transform
@@ -30,7 +29,7 @@ from pipeline.engine.train import train
 from pipeline.files import write_atomic
 from pipeline.nn.encoders import load_image_encoder
 from pipeline.tasks.accuracy import accuracy_record
-from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
+from pipeline.tasks.features import Part, apply, evaluation, evaluation_set, pool
 
 HOLD_OUT = 102  # the stream of draws that chooses the held-out images
 
@@ -71,21 +70,6 @@ class LinearProbe(BaseModel):
         if mode == "tensor":
             return logits
         return {"loss": sum(F.cross_entropy(logits[:, head].float(), labels) for head in range(len(self.heads)))}
-
-
-class Part(Dataset[Any]):
-    """Some images of a set; samples keep the draws they have in the whole."""
-
-    def __init__(self, images: Any, indices: Tensor) -> None:
-        self.images, self.indices = images, indices.tolist()
-        self.labels = images.labels[indices]
-        self.repeats = getattr(images, "repeats", 1)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        return self.images.__getitems__([(epoch, self.indices[index]) for epoch, index in samples])
 
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:

@@ -23,9 +23,8 @@ from pipeline.data.augment import build_transform
 from pipeline.data.images import Images
 from pipeline.files import write_atomic
 from pipeline.tasks.accuracy import accuracy_record
-from pipeline.tasks.features import apply, evaluation, evaluation_set, pool
+from pipeline.tasks.features import Part, apply, evaluation, evaluation_set, pool
 from pipeline.tasks.finetune import Classifier, fine_tune
-from pipeline.tasks.linear_probe import Part
 
 RIDGE = 1e-6  # of the mean variance, added to the covariance: some directions may hold none
 

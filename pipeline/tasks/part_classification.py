@@ -54,7 +54,7 @@ def evaluate(cell: Cell) -> dict[str, Any] | None:
         return None
     return {
         "records": records(found, list(METRICS), "top1"),
-        "pictures": [publish_curve(cell, found, METRICS, "parts")],
+        "pictures": [publish_curve(cell, found, METRICS)],
         "cost": {"seconds": round(time.monotonic() - started, 3), "samples": len(train) + len(val), "unit": "parts"},
     }
 

@@ -14,7 +14,7 @@ from pipeline.tasks.video_knn import Pooled
 
 
 def evaluate(cell: Cell) -> dict[str, Any] | None:
-    """Records, the curve and the cost of one cell."""
+    """The records and the cost of one cell."""
     connect()
     settings = cell.settings
     model = Pooled(load_frozen(cell.encoder, settings), settings["feature"])

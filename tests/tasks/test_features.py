@@ -4,7 +4,7 @@ from torch import nn
 
 from pipeline.config import ConfigError
 from pipeline.nn.encoders import build_encoder
-from pipeline.tasks.features import apply, extract, pool
+from pipeline.tasks.features import Part, apply, extract, pool
 
 
 class Few:
@@ -28,6 +28,18 @@ def test_every_image_is_seen_once_in_order_and_without_training():
     model = nn.Sequential(nn.Identity(), nn.Dropout(0.9)).train()
     found = apply(model, Few(), {"batch_size": 2, "num_workers": 0})
     assert found.flatten().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_part_keeps_the_draws_of_the_whole():
+    class Whole:
+        labels = torch.arange(10) * 10
+
+        def __getitems__(self, samples):
+            return samples
+
+    part = Part(Whole(), torch.tensor([3, 7]))
+    assert len(part) == 2 and part.labels.tolist() == [30, 70]
+    assert part.__getitems__([(5, 0), (5, 1)]) == [(5, 3), (5, 7)]
 
 
 class Noise:

@@ -4,7 +4,7 @@ import torch
 from pipeline.engine.optim import LARS, build_optimizer
 from pipeline.engine.schedules import build_schedule
 from pipeline.nn.encoders import build_encoder
-from pipeline.tasks.linear_probe import LinearProbe, Part, hold_out
+from pipeline.tasks.linear_probe import LinearProbe, hold_out
 
 
 @pytest.fixture
@@ -46,18 +46,6 @@ def test_held_out_images_train_no_head():
     kept, held_out = hold_out(100, 0.1, seed=0)
     assert len(held_out) == 10 and sorted([*kept.tolist(), *held_out.tolist()]) == list(range(100))
     assert not torch.equal(held_out, hold_out(100, 0.1, seed=1)[1])
-
-
-def test_a_part_keeps_the_draws_of_the_whole():
-    class Whole:
-        labels = torch.arange(10) * 10
-
-        def __getitems__(self, samples):
-            return samples
-
-    part = Part(Whole(), torch.tensor([3, 7]))
-    assert len(part) == 2 and part.labels.tolist() == [30, 70]
-    assert part.__getitems__([(5, 0), (5, 1)]) == [(5, 3), (5, 7)]
 
 
 def test_a_probe_of_sgd_has_a_rate_for_each_head_and_falls_at_milestones(probe):
