@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 LEAST_TASKS = 11  # Demšar's rule of thumb: the distributions hold for more than ten data sets
 LEAST_METHODS = 3  # of two a critical difference says no more than a sign test
@@ -55,6 +54,8 @@ def friedman(scores: Sequence[Sequence[float]], higher_is_better: Sequence[bool]
     Raises:
         ValueError: for fewer than two tasks or methods.
     """
+    from scipy import stats  # which takes a second, and most studies have fewer tasks
+
     table = np.asarray(scores, float)
     if table.ndim != 2 or min(table.shape) < 2:
         raise ValueError(f"received scores of shape {table.shape}; expected two tasks and two methods at least")
@@ -77,4 +78,6 @@ def friedman(scores: Sequence[Sequence[float]], higher_is_better: Sequence[bool]
 
 def nemenyi(num_methods: int, level: float = 0.05) -> float:
     """The critical value q of Nemenyi's test: of the Studentised range, by √2 (Demšar's Table 5a)."""
+    from scipy import stats
+
     return float(stats.studentized_range.ppf(1 - level, num_methods, math.inf)) / math.sqrt(2)
