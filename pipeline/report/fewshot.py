@@ -10,7 +10,7 @@ import re
 
 from matplotlib.axes import Axes
 
-from pipeline.report.figures import ALPHAS, WHISKERS, Drawing, drawing, span, style
+from pipeline.report.figures import Drawing, drawing, style, whiskers
 from pipeline.report.grid import Grid
 
 SIZED = re.compile(r"(.+)_n(\d+)$")
@@ -49,11 +49,7 @@ def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
             if not points:
                 continue
             color, dash = style(run, list(grid.study.runs))
-            for size, one in points:
-                if one.low is not None and one.high is not None:
-                    axes.errorbar(
-                        [size], [one.mean], yerr=span(one), alpha=ALPHAS[one.basis], **WHISKERS | {"color": color}
-                    )
+            whiskers(axes, points, color)
             means = [one.mean for _, one in points]
             axes.plot([size for size, _ in points], means, "o", color=color, linestyle=dash, ms=4, label=run)
         axes.set_xscale("log")

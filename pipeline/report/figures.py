@@ -26,6 +26,7 @@ from pipeline.report.costs import SPEED, pretraining_speeds
 from pipeline.report.curves import Panel
 from pipeline.report.effort import Effort
 from pipeline.report.grid import Grid
+from pipeline.report.letters import families
 from pipeline.statistics import Estimate
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
@@ -37,7 +38,6 @@ ALPHAS = {
     "seeds": 0.9,
     "cell": 0.45,
 }  # an interval within one cell is drawn lighter than one over seeds
-WHISKERS: Any = {"fmt": "none", "capsize": 3, "color": INK, "linewidth": 1}
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unmask",
@@ -73,17 +73,17 @@ def loss_figure(panel: Panel, runs: Sequence[str]) -> Drawing:
     """One panel of loss curves; `runs` fixes each run's colour throughout the report."""
 
     def draw(axes: Axes) -> None:
+        named: set[str] = set()
         for curve in panel.curves:
-            label = curve.run if curve == next(c for c in panel.curves if c.run == curve.run) else None
             color, dash = style(curve.run, runs)
             for steps, losses in curve.pieces():
+                label = None if curve.run in named else curve.run
                 axes.plot(steps, losses, color=color, linestyle=dash, label=label)
-                label = None
+                named.add(curve.run)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
-        count = len({curve.run for curve in panel.curves})
-        if count > 1:
-            small: Any = {"ncols": 2, "fontsize": 5.5} if count > FEW else {}
+        if len(named) > 1:
+            small: Any = {"ncols": 2, "fontsize": 5.5} if len(named) > FEW else {}
             axes.legend(handlelength=1.6, labelspacing=0.3, **small)
 
     return drawing(draw, panel.name, panel.caption)
@@ -128,15 +128,13 @@ def effort_figure(effort: Effort, runs: Sequence[str]) -> Drawing:
     def draw(axes: Axes) -> None:
         front = [effort.points[run] for run in effort.front]
         axes.plot([scale * cost for cost, _ in front], [e.mean for _, e in front], color=INK, linewidth=0.7, alpha=0.5)
+        colors: dict[str, list[tuple[float, Estimate]]] = {}
         for run, (cost, estimate) in effort.points.items():
-            color, _ = style(run, runs)
-            if estimate.low is not None and estimate.high is not None:
-                whiskers = WHISKERS | {"color": color}
-                axes.errorbar(
-                    [scale * cost], [estimate.mean], yerr=span(estimate), alpha=ALPHAS[estimate.basis], **whiskers
-                )
-            axes.plot([scale * cost], [estimate.mean], "o", color=color, ms=4.5)
+            colors.setdefault(style(run, runs)[0], []).append((scale * cost, estimate))
             axes.annotate(run, (scale * cost, estimate.mean), (4, 2), textcoords="offset points", fontsize=6)
+        for color, points in colors.items():
+            whiskers(axes, points, color)
+            axes.plot([x for x, _ in points], [e.mean for _, e in points], "o", color=color, ms=4.5)
         for run, estimate in effort.levels.items():
             axes.axhline(estimate.mean, color=style(run, runs)[0], linestyle=DASHES[1], linewidth=1, label=run)
         if effort.levels:
@@ -160,9 +158,7 @@ def _line(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     xs = [x for x, _ in placed]
 
     def draw(axes: Axes) -> None:
-        for x, estimate in placed:
-            if estimate.low is not None and estimate.high is not None:
-                axes.errorbar([x], [estimate.mean], yerr=span(estimate), alpha=ALPHAS[estimate.basis], **WHISKERS)
+        whiskers(axes, placed)
         axes.plot(xs, [e.mean for _, e in placed], "o-", color=PALETTE[0], ms=4.5)
         for value, estimate in points:
             if not is_number(value):
@@ -191,9 +187,8 @@ def _bars(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     def draw(axes: Axes) -> None:
         places = range(len(points))
         axes.barh(places, [e.mean for e in estimates], height=0.55, color=PALETTE[0], alpha=0.75)
+        whiskers(axes, list(zip(places, estimates, strict=True)), along="x")
         for place, estimate, high in zip(places, estimates, highs, strict=True):
-            if estimate.low is not None and estimate.high is not None:
-                axes.errorbar([estimate.mean], [place], xerr=span(estimate), alpha=ALPHAS[estimate.basis], **WHISKERS)
             axes.text(high + 0.04 * reach, place, f"{estimate.mean:.{digits}f}", va="center", fontsize=8)
         least = min(lows) - 0.6 * reach
         axes.set_xlim(0 if min(lows) >= 0 > least else least, max(highs) + 0.45 * reach)
@@ -206,22 +201,33 @@ def _bars(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
     return draw
 
 
-def span(estimate: Estimate) -> list[list[float]]:
-    """How far an interval reaches below and above its mean."""
-    assert estimate.low is not None and estimate.high is not None
-    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+def whiskers(axes: Axes, points: Sequence[tuple[float, Estimate]], color: str = INK, along: str = "y") -> None:
+    """The intervals of estimates at their places on the other axis than the one that they run along."""
+    for basis, alpha in ALPHAS.items():
+        found = [
+            (place, e.mean, e.mean - e.low, e.high - e.mean)
+            for place, e in points
+            if e.basis == basis and e.low is not None and e.high is not None
+        ]
+        if found:
+            places, means, below, above = zip(*found, strict=True)
+            x, y = (places, means) if along == "y" else (means, places)
+            ends: Any = {f"{along}err": (below, above)}
+            axes.errorbar(x, y, **ends, fmt="none", capsize=3, color=color, linewidth=1, alpha=alpha)
 
 
 def drawing(draw: Callable[[Axes], None], name: str, caption: str, size: tuple[float, float] = (3.6, 2.4)) -> Drawing:
     """What `draw` puts on axes, `size` inches wide and high."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE | {"font.family": families()}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         draw(axes)
-        figure.draw_without_rendering()  # settles all places, once for both formats
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)  # settles all places, once for both formats
         figure.set_layout_engine(None)
         text, pages = io.StringIO(), io.BytesIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 # Demšar's rule of thumb for χ² is N > 10 and k > 5; with fewer methods F errs as often as it says all the same (tests).
 LEAST_TASKS = 11
@@ -56,6 +55,8 @@ def friedman(scores: Sequence[Sequence[float]], higher_is_better: Sequence[bool]
     Raises:
         ValueError: for fewer than two tasks or methods.
     """
+    from scipy import stats  # which takes a second, and most studies have fewer tasks
+
     table = np.asarray(scores, float)
     if table.ndim != 2 or min(table.shape) < 2:
         raise ValueError(f"received scores of shape {table.shape}; expected two tasks and two methods at least")
@@ -78,4 +79,6 @@ def friedman(scores: Sequence[Sequence[float]], higher_is_better: Sequence[bool]
 
 def nemenyi(num_methods: int, level: float = 0.05) -> float:
     """The critical value q of Nemenyi's test: of the Studentised range, by √2 (Demšar's Table 5a)."""
+    from scipy import stats
+
     return float(stats.studentized_range.ppf(1 - level, num_methods, math.inf)) / math.sqrt(2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 
 from matplotlib.axes import Axes
-from scipy.stats import rankdata
 
 from pipeline.config import Track
 from pipeline.report.figures import INK, Drawing, drawing, style
@@ -14,6 +13,7 @@ from pipeline.report.grid import Grid
 from pipeline.report.ranking import standing
 from pipeline.report.table import slug
 from pipeline.report.words import sentence
+from pipeline.statistics import mean_ranks
 
 MOST = 20  # runs that one chart names, the first by mean rank
 
@@ -48,8 +48,9 @@ def _tested(grid: Grid, tasks: tuple[str, ...], runs: tuple[str, ...]) -> Friedm
 def _bump(grid: Grid, track: Track, runs: tuple[str, ...], pairs: list[tuple[str, str]], more: str = "") -> Drawing:
     columns = []
     for task, metric in pairs:
-        sign = -1 if grid.higher_is_better(task, metric) else 1
-        columns.append(rankdata([sign * _mean(grid, task, metric, run) for run in runs]))
+        found = [_mean(grid, task, metric, run) for run in runs]
+        places = mean_ranks([found], [grid.higher_is_better(task, metric)])
+        columns.append([place for place in places if place is not None])  # all have one
     names = [f"{grid.study.short(task)} {grid.study.metric(task, metric)}" for task, metric in pairs]
     width = min(17, max(8, 50 // len(pairs)))
     labels = [textwrap.fill(name, width, break_long_words=False) for name in names]
