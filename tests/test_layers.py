@@ -27,6 +27,7 @@ ALLOWED = {
     "statistics": set(),
     "freshness": CORE | {"graph"},
     "pace": set(),
+    "forkserver": set(),
     "data": CORE | {"cell"},
     "masking": {"config"},
     "nn": {"masking", "config", "files"},
@@ -39,7 +40,7 @@ ALLOWED = {
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
 TORCH_FREE = (
     "config", "files", "manifest", "lock", "local", "devices", "graph", "cost", "cell", "plan", "freshness", "pace",
-    "report",
+    "forkserver", "report",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def test_settings_are_all_it_takes(tmp_path):
     ("task", "kind", "peak", "factors"),
     [
         ("finetune", torch.optim.AdamW, 4e-3 * 64 / 256, warmup_cosine(250, 20, final=1e-5 / (4e-3 * 64 / 256))),
-        ("linear_probe", LARS, [1.6, 6.4, 25.6, 102.4], warmup_cosine(110, 10)),
+        ("linear_probe", LARS, [1.6, 6.4, 25.6, 102.4], warmup_cosine(80, 10)),
         ("detect", torch.optim.AdamW, 3e-3, warmup_multistep([round(0.75 * 125), round(0.93 * 125)], 15)),
         ("segment", torch.optim.AdamW, 1e-2, warmup_poly(130, 15, power=1.0)),
     ],

@@ -78,7 +78,7 @@ def _name(job: Any) -> str:
 def _node(job: Any) -> Node:
     settings = job.params.get("settings")
     return Node(
-        command=re.sub(r" > \S+ 2>&1$", "", job.shellcmd),
+        command=re.sub(r'^"\$\{UNMASK_START:-env\}" | > \S+ 2>&1$', "", job.shellcmd),  # run as it is, or as a fork
         deps=frozenset(map(str, job.input)),
         outs=frozenset(map(str, job.output)),
         settings=None if settings is None else json.loads(settings),
