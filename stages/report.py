@@ -14,7 +14,7 @@ import sys
 
 from pipeline.config import ConfigError, load_study
 from pipeline.manifest import ManifestError
-from pipeline.report.build import build, headline
+from pipeline.report.build import build
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         page = build(study)
     except (ConfigError, ManifestError) as error:
         sys.exit(f"error: {error}")
-    print(headline(study), f"Report: {page}", sep="\n\n")
+    print(page.with_name("summary.txt").read_text(), f"Report: {page}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pipeline.config.heads import ProtocolHead as ProtocolHead
 from pipeline.config.heads import RecipeHead as RecipeHead
 from pipeline.config.heads import available_methods as available_methods
 from pipeline.config.heads import available_tasks as available_tasks
+from pipeline.config.heads import is_method as is_method
 from pipeline.config.heads import protocol_head as protocol_head
 from pipeline.config.heads import recipe_head as recipe_head
 from pipeline.config.models import MODELS as MODELS

@@ -96,7 +96,13 @@ def protocol_head(name: str) -> ProtocolHead:
 
 def available_methods() -> list[str]:
     """Methods that can be named in a study: those with both a recipe and a module."""
-    return sorted(file.stem for file in RECIPES.glob("*.yaml") if (METHODS / f"{_module(file)}.py").is_file())
+    return sorted(file.stem for file in RECIPES.glob("*.yaml") if is_method(file.stem))
+
+
+def is_method(name: str) -> bool:
+    """Whether a study can name a method."""
+    file = RECIPES / f"{name}.yaml"
+    return file.is_file() and (METHODS / f"{_module(file)}.py").is_file()
 
 
 def available_tasks() -> list[str]:

@@ -29,7 +29,7 @@ from pipeline.report.grid import Grid, read_data, read_grid, unique
 from pipeline.report.page import render
 from pipeline.report.pairs import PAIRED, pairs
 from pipeline.report.papers import PAPERS, all_quotes, find_quotes, quote_tables
-from pipeline.report.pictures import BUDGET, find_pictures, group_pictures, write_pictures
+from pipeline.report.pictures import BUDGET, choose_pictures, find_pictures, group_pictures, write_pictures
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.rank_figures import rank_figures
 from pipeline.report.references import REFERENCES, bibliography, load_references
@@ -40,6 +40,7 @@ from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
 MARKUP = 100_000  # bytes around the pictures: captions and links
+GALLERY = "<!-- pictures -->\n"  # where they go in the page
 CELLS = 500  # whose evidence a page can hold; that of more is a page beside it
 
 
@@ -86,12 +87,14 @@ def build(study: Study) -> Path:
         "shots": shots,
         "quotes": {method: quote_tables(method, rows) for method, rows in quotes.items()},
         "cards": list(trained(grid)),
+        "has_pictures": bool(choose_pictures(grid)),
         "evidence": [evidence(outcome) for outcome in grid.outcomes],
         "beside": "evidence.html" if len(grid.outcomes) > CELLS else "",
     }
-    rest = len(render("index.html.j2", pictures=[], **content).encode())
-    budget = min(BUDGET, LIMIT - rest - MARKUP)
-    page = render("index.html.j2", pictures=group_pictures(study, find_pictures(grid, budget)), **content)
+    page = render("index.html.j2", **content)
+    budget = min(BUDGET, LIMIT - len(page.encode()) - MARKUP)
+    pictures = group_pictures(study, find_pictures(grid, budget))
+    page = page.replace(GALLERY, render("pictures.html.j2", pictures=pictures, beside=content["beside"]))
 
     for part in ("tables", "figures", "pictures", "models"):  # nothing of an earlier report stays behind
         shutil.rmtree(folder / part, ignore_errors=True)
@@ -109,7 +112,7 @@ def build(study: Study) -> Path:
     _write(folder / "tables" / "results.schema.json", results_schema())
     _write(folder / "tables" / "references.bib", bibliography(methods, quotes, load_references()))
     write_cards(grid, folder / "models")
-    _write(folder / "summary.txt", headline(study) + "\n")
+    _write(folder / "summary.txt", headline(grid) + "\n")
     _write(folder / "index.html", page)
     both = pairs(grid, panels, write_pictures(grid, folder / "pictures"))
     _write(folder / "compare.html", render("compare.html.j2", study=study, paired=PAIRED, pairs=both))
@@ -121,10 +124,9 @@ def build(study: Study) -> Path:
     return folder / "index.html"
 
 
-def headline(study: Study) -> str:
+def headline(grid: Grid) -> str:
     """The leaderboard in plain text, as `make demo` prints it, with the count of cells above it."""
-    grid = read_grid(study)
-    total = counts(grid.outcomes)
+    study, total = grid.study, counts(grid.outcomes)
     told = ", ".join(f"{count} {status}" for status, count in total.items() if count or status == "done")
     lines = [f"Study {study.name} ({study.scale} scale): {told} of {len(grid.outcomes)} cells", ""]
     lines += [*(textwrap.fill(f"{words.sentence(title)}: {told}", 100) for title, told in verdict(grid)[:-1]), ""]

@@ -12,9 +12,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import flatten, recipe_head
+from pipeline.config import flatten
 from pipeline.config.models import models
-from pipeline.report import words
 from pipeline.report.comparison import SCALE
 from pipeline.report.costs import duration
 from pipeline.report.grid import Grid, Outcome
@@ -22,6 +21,7 @@ from pipeline.report.references import Reference, load_references
 from pipeline.report.table import Column, Table, number, to_markdown, word
 from pipeline.report.untrained import is_untrained
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, five times as fast, where PyYAML has it
 ENCODER = "files/encoder.safetensors"
 # The hub's names of what a kind of sample is used for.
 TASKS = {
@@ -57,14 +57,14 @@ def write_cards(grid: Grid, folder: Path) -> None:
 def model_card(grid: Grid, outcome: Outcome, references: list[Reference]) -> str:
     """The card of one encoder: metadata, what it is, what it reached, how it is read, made and cited."""
     run, settings = grid.study.runs[outcome.run], outcome.manifest["settings"]
-    method, sha256 = words.method(run.method), outcome.manifest["artefacts"][ENCODER]["sha256"]
+    method, sha256 = run.head.title, outcome.manifest["artefacts"][ENCODER]["sha256"]
     name, source = f"{grid.study.name}-{outcome.run}-{outcome.seed}", run.data.source
     paper = [one for one in references if run.method in one.ours]
     teacher = f" Its teacher is the run `{run.teacher}`." if run.teacher else ""
     cost, made = outcome.manifest.get("cost", {}), outcome.manifest.get("provenance", {})
     spent = f" It took {duration(cost['seconds'] / 3600)} on {cost.get('device')}." if cost.get("seconds") else ""
     blocks = [
-        f"---\n{yaml.safe_dump(_metadata(grid, outcome, name), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{yaml.dump(_metadata(grid, outcome, name), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)}---",
         f"# {name}",
         f"Encoder `{settings.get('model')}`, trained by {method} on `{run.data.name}` (source `{source}`), seed "
         f"{outcome.seed}.{teacher}{spent}",
@@ -80,7 +80,7 @@ def model_card(grid: Grid, outcome: Outcome, references: list[Reference]) -> str
         + (f", at commit `{made['commit']}`" if made.get("commit") else "")
         + f". SHA-256 of the weights: `{sha256}`.",
         f"```sh\n{outcome.manifest['command']}\n```",
-        f"```yaml\n{yaml.safe_dump(flatten(settings), sort_keys=False).strip()}\n```",
+        f"```yaml\n{yaml.dump(flatten(settings), Dumper=_DUMPER, sort_keys=False).strip()}\n```",
         "## Limits and licence",
         "Nothing was tested beyond the tasks above. No licence is stated here: that of the training data and of who "
         "trained it decide; add `license:` to the head before you publish it.",
@@ -166,7 +166,7 @@ def _usage(outcome: Outcome, method: str) -> str:
 
 def _size(outcome: Outcome) -> Mapping[str, Any] | None:
     """Sizes of a plain Vision Transformer on images, which timm builds by its own function; None for other encoders."""
-    settings, head = outcome.manifest["settings"], recipe_head(outcome.study.runs[outcome.run].method)
+    settings, head = outcome.manifest["settings"], outcome.study.runs[outcome.run].head
     size = models().get(settings.get("model"), {})
     plain = size.get("family") == "vit" and head.kind == "images" and "patch_size" in size
     return size if plain and isinstance(settings.get("augment", {}).get("image_size"), int) else None

@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.config import ConfigError, flatten
 from pipeline.report.grid import Grid
-from pipeline.report.papers import MARKS, Quote
+from pipeline.report.papers import LOADER, MARKS, Quote
 from pipeline.report.results import INTERVALS, measured
 from pipeline.report.table import Column, Entry, Table, number, slug, word
 
@@ -70,7 +70,7 @@ def load_comparisons(method: str, quotes: list[Quote]) -> list[Comparison]:
     path = COMPARISONS / f"{method}.yaml"
     if not path.is_file():
         return []
-    raw = yaml.safe_load(path.read_text())
+    raw = yaml.load(path.read_text(), Loader=LOADER)
     entries = raw.get("comparisons") if isinstance(raw, Mapping) else None
     if not isinstance(entries, list):
         raise ConfigError(f"{path} has no list 'comparisons'; see another file of {COMPARISONS}/ for its form")

@@ -7,10 +7,11 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.report import words
 from pipeline.report.grid import Grid
 from pipeline.report.table import slug
 
@@ -53,16 +54,25 @@ class Panel:
 def read_log(path: Path) -> tuple[list[float], list[float]]:
     """Steps and finite losses of a log; a torn last line and lines without a loss are passed over."""
     steps, losses = [], []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
+    for entry in _entries(path.read_text(errors="replace").splitlines()):
         step, loss = (entry.get("step"), entry.get("loss")) if isinstance(entry, dict) else (None, None)
         if isinstance(step, (int, float)) and isinstance(loss, (int, float)) and math.isfinite(loss):
             steps.append(float(step))
             losses.append(float(loss))
     return steps, losses
+
+
+def _entries(lines: Sequence[str]) -> list[Any]:
+    """What each line says, without those that are no JSON; all at once where every line is."""
+    with suppress(ValueError):
+        entries: list[Any] = json.loads(f"[{','.join(lines)}]")
+        if len(entries) == len(lines):
+            return entries
+    entries = []
+    for line in lines:
+        with suppress(ValueError):
+            entries.append(json.loads(line))
+    return entries
 
 
 def thin(steps: Sequence[float], losses: Sequence[float], count: int = NUM_POINTS) -> tuple[list[float], list[float]]:
@@ -97,7 +107,7 @@ def loss_panels(grid: Grid) -> list[Panel]:
 def _group(grid: Grid, stage: str, run: str, many: bool) -> str:
     """What the panel of a curve is of, beside its stage."""
     if many:
-        method = words.method(grid.study.runs[run].method)
+        method = grid.study.runs[run].head.title
         return f"{method} ({grid.traits[run].get('model')})" if stage == "pretrain" else method
     return run if stage == "pretrain" else ""
 

@@ -67,11 +67,16 @@ class Outcome:
         return next((record for record in own if record["value"] is not None), None)
 
     def artefact(self, path: str) -> Path | None:
-        """A file that the manifest vouches for, or None where it is missing or was changed since."""
-        known, file = self.manifest.get("artefacts", {}).get(path), self.folder / path
-        if known is None or not file.is_file():
-            return None
-        return file if manifests.sha256(file) == known["sha256"] else None
+        """A file that the manifest vouches for, or None where it is missing or was changed since; it is read once."""
+        if path not in self._artefacts:
+            known, file = self.manifest.get("artefacts", {}).get(path), self.folder / path
+            same = known is not None and file.is_file() and manifests.sha256(file) == known["sha256"]
+            self._artefacts[path] = file if same else None
+        return self._artefacts[path]
+
+    @cached_property
+    def _artefacts(self) -> dict[str, Path | None]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,7 @@ class Grid:
                     found.setdefault(record["metric"], record)
             return list(found.values())
 
-        return self._once(("metrics", stage), look)
+        return self.once(("metrics", stage), look)
 
     def headline(self, task: str) -> list[str]:
         """The metrics that stand for a task in the leaderboard."""
@@ -156,7 +161,7 @@ class Grid:
             found = spreads([list(self.values(stage, each, metric).values()) for each in runs])
             return dict(zip(runs, found, strict=True))
 
-        return self._once(("spread", stage, metric), look).get(run)
+        return self.once(("spread", stage, metric), look).get(run)
 
     def estimate(self, stage: str, run: str, metric: str) -> Estimate | None:
         """The mean over the seeds that were measured, or None where none was."""
@@ -165,10 +170,10 @@ class Grid:
             records = [outcome.record(metric) for outcome in self.select(stage, run, "done")]
             return estimate([record for record in records if record is not None], self.spread(stage, metric, run))
 
-        return self._once(("estimate", stage, run, metric), look)
+        return self.once(("estimate", stage, run, metric), look)
 
-    def _once(self, key: tuple[str, ...], look: Callable[[], T]) -> T:
-        """What was looked up before: each table, figure and sentence asks for the same numbers."""
+    def once(self, key: tuple[str, ...], look: Callable[[], T]) -> T:
+        """What `look` finds, looked up the first time: each table, figure and sentence asks for the same numbers."""
         if key not in self._found:
             self._found[key] = look()
         found: T = self._found[key]

@@ -25,6 +25,7 @@ BUDGET = 2_500_000  # bytes of all pictures together at most
 SMALL = 120_000  # bytes up to which a picture is inlined untouched
 # Longest side and WebP quality, finest first; a study of a hundred runs needs the last.
 LADDER = ((1400, 85), (1100, 78), (800, 70), (600, 60), (400, 50), (300, 45))
+METHOD = 2  # of WebP: half of the time of its default, 4, for a few percent more bytes
 SNAPSHOT = re.compile(r"snapshot-(\d+)\.png$")  # drawn at this step of the training
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -51,21 +52,22 @@ def find_pictures(grid: Grid, budget: int = BUDGET) -> list[Picture]:
 
     What would not fit the budget however coarse is left out: all runs but the first of each method and model.
     """
-    chosen = _choose(grid)
+    chosen = choose_pictures(grid)
     encoded = _encode([path for _, path, _ in chosen], budget)
-    if sum(len(uri) for uri, _ in encoded) > budget:
+    if encoded is None:
         first: dict[tuple[Any, ...], str] = {}
         for outcome, _, _ in chosen:
             first.setdefault(_kind(grid, outcome), outcome.run)
         chosen = [entry for entry in chosen if first[_kind(grid, entry[0])] == entry[0].run]
-        encoded = _encode([path for _, path, _ in chosen], budget)
+        paths = [path for _, path, _ in chosen]
+        encoded = _encode(paths, budget) or [_one(path, *LADDER[-1]) for path in paths]
     return [_picture(*entry, *one) for entry, one in zip(chosen, encoded, strict=True)]
 
 
 def write_pictures(grid: Grid, folder: Path) -> list[Picture]:
     """The pictures of each run and stage as files of a folder, named by their content; `uri` is `<folder>/<file>`."""
     found = []
-    for outcome, path, caption in _choose(grid):
+    for outcome, path, caption in choose_pictures(grid):
         content, kind, size = _scaled(path, *LADDER[0])
         file = folder / f"{sha256(content).hexdigest()[:16]}.{kind.removeprefix('image/')}"
         file.write_bytes(content)
@@ -73,14 +75,19 @@ def write_pictures(grid: Grid, folder: Path) -> list[Picture]:
     return found
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file holds a whole picture of a kind that a page shows."""
-    try:
-        with Image.open(path, formats=list(_TYPES)) as image:
-            image.load()
-    except Exception:  # broken files make the decoders raise nearly anything
-        return False
-    return True
+def choose_pictures(grid: Grid) -> list[tuple[Outcome, Path, str]]:
+    """Cell, file and caption of every whole picture of each run's first seed that is done."""
+    broken = broken_pictures(grid)
+    return [entry for entry in _listed(grid) if entry[1] not in broken]
+
+
+def broken_pictures(grid: Grid) -> frozenset[Path]:
+    """The files among those to be shown that hold no whole picture of a kind that a page shows."""
+
+    def look() -> frozenset[Path]:
+        return frozenset(path for _, path, _ in _listed(grid) if not _is_picture(path))
+
+    return grid.once(("broken pictures",), look)
 
 
 def step(path: Path) -> int | None:
@@ -101,15 +108,25 @@ def group_pictures(study: Study, pictures: Sequence[Picture]) -> list[tuple[str,
     return [(title, group) for title, group in groups.items() if group]
 
 
-def _choose(grid: Grid) -> list[tuple[Outcome, Path, str]]:
-    """Cell, file and caption of every whole picture of each run's first seed that is done."""
-    chosen = []
+def _listed(grid: Grid) -> list[tuple[Outcome, Path, str]]:
+    """Cell, file and caption of every picture that the manifest of each run's first seed that is done vouches for."""
+    listed = []
     for stage in dict.fromkeys(outcome.stage for outcome in grid.outcomes):
         for run in grid.study.runs:
             for outcome in grid.select(stage, run, "done")[:1]:
-                pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in _listed(outcome))
-                chosen += [(outcome, path, caption) for path, caption in pairs if path and is_picture(path)]
-    return chosen
+                entries = outcome.manifest.get("pictures") or []
+                pairs = ((outcome.artefact(entry["path"]), entry["caption"]) for entry in entries)
+                listed += [(outcome, path, caption) for path, caption in pairs if path]
+    return listed
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=list(_TYPES)) as image:
+            image.load()
+    except Exception:  # broken files make the decoders raise nearly anything
+        return False
+    return True
 
 
 def _picture(outcome: Outcome, path: Path, caption: str, uri: str, size: tuple[int, int]) -> Picture:
@@ -125,26 +142,29 @@ def _picture(outcome: Outcome, path: Path, caption: str, uri: str, size: tuple[i
     )
 
 
-def _listed(outcome: Outcome) -> list[dict[str, str]]:
-    return list(outcome.manifest.get("pictures") or [])
-
-
 def _kind(grid: Grid, outcome: Outcome) -> tuple[Any, ...]:
     return outcome.stage, *(grid.traits[outcome.run].get(key) for key in ("method", "model"))
 
 
-def _encode(paths: Sequence[Path], budget: int) -> list[tuple[str, tuple[int, int]]]:
-    """Data URIs and sizes, as fine as the budget allows; a few of many pictures tell whether to try at all."""
-    found: list[tuple[str, tuple[int, int]]] = []
+def _encode(paths: Sequence[Path], budget: int) -> list[tuple[str, tuple[int, int]]] | None:
+    """Data URIs and sizes, as fine as the budget allows, None where it allows none.
+
+    A few of many pictures tell whether to try at all.
+    """
     few = paths[:: 1 + len(paths) // 8]
     for side, quality in LADDER:
         last = (side, quality) == LADDER[-1]
-        sample = sum(len(_one(path, side, quality)[0]) for path in few) if len(few) < len(paths) else 0
-        if sample * len(paths) <= budget * len(few) or last:
-            found = [_one(path, side, quality) for path in paths]
-            if sum(len(uri) for uri, _ in found) <= budget:
-                break
-    return found
+        sample = 0 if last or len(few) == len(paths) else sum(len(_one(path, side, quality)[0]) for path in few)
+        if sample * len(paths) <= budget * len(few):
+            found, left = [], budget
+            for path in paths:
+                found.append(_one(path, side, quality))
+                left -= len(found[-1][0])
+                if left < 0:
+                    break
+            else:
+                return found
+    return None
 
 
 def _one(path: Path, side: int, quality: int) -> tuple[str, tuple[int, int]]:
@@ -160,7 +180,7 @@ def _scaled(path: Path, side: int, quality: int) -> tuple[bytes, str, tuple[int,
         if kind is None or len(content) > SMALL or side < LADDER[0][0]:
             image.thumbnail((side, side), Image.Resampling.LANCZOS)
             stream = io.BytesIO()
-            image.convert("RGB").save(stream, "WEBP", quality=quality)
+            image.convert("RGB").save(stream, "WEBP", quality=quality, method=METHOD)
             if kind is None or len(stream.getvalue()) < len(content):
                 content, kind, size = stream.getvalue(), "image/webp", image.size
     return content, kind, size

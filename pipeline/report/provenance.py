@@ -12,7 +12,7 @@ from pipeline.config import flatten
 from pipeline.manifest import ManifestError, read
 from pipeline.report.costs import device_hours, duration
 from pipeline.report.grid import Grid, Outcome, unique
-from pipeline.report.pictures import is_picture
+from pipeline.report.pictures import broken_pictures
 
 
 def facts(grid: Grid) -> dict[str, str]:
@@ -45,6 +45,8 @@ def problems(grid: Grid) -> list[str]:
     """What a reader must know before trusting a cell: files that changed, settings that moved on."""
     found = [f"{outcome.key} is damaged: {outcome.error}" for outcome in grid.select(status="damaged")]
     digest_of = cache(_digest_of)  # many cells read one data set
+    broken = broken_pictures(grid)
+    wanted: dict[tuple[str, str], dict[str, Any]] = {}  # the same for all seeds
     for outcome in grid.select(status="done"):
         for record in outcome.manifest["records"]:
             if record["value"] is None:
@@ -53,7 +55,7 @@ def problems(grid: Grid) -> list[str]:
         logs = [path for path in outcome.manifest.get("artefacts", {}) if path.endswith("log.jsonl")]
         for path in (*shown, *logs):
             file = outcome.artefact(path)
-            if file is not None and path in shown and not is_picture(file):
+            if file in broken:
                 found.append(f"{outcome.key}: {path} is damaged and left out; run its stage again.")
             if file is None:
                 found.append(f"{outcome.key}: {path} is missing or was changed; it is left out (`dvc pull`).")
@@ -62,10 +64,11 @@ def problems(grid: Grid) -> list[str]:
             if now not in (None, entry["digest"]):
                 found.append(f"{outcome.key} was made from another {part} than {entry['manifest']} describes now "
                              f"({entry['digest'][:12]}, now {now[:12]}); run it again.")  # fmt: skip
-        wanted = json.loads(json.dumps(outcome.node.identity))
-        had = outcome.node.decisive(outcome.manifest.get("settings", {}))
-        if had != wanted:
-            old, new = flatten(had), flatten(wanted)
+        had, cell = outcome.node.decisive(outcome.manifest.get("settings", {})), (outcome.stage, outcome.run)
+        if cell not in wanted:
+            wanted[cell] = json.loads(json.dumps(outcome.node.identity))
+        if had != wanted[cell]:
+            old, new = flatten(had), flatten(wanted[cell])
             keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
             found.append(f"{outcome.key} was measured with other settings than the study has now: {', '.join(keys)}.")
     return found

@@ -39,6 +39,10 @@ class Standing:
 
 def standing(grid: Grid, track: Track) -> Standing:
     """Rank the runs of a track by all headline metrics of the tasks that they have in common."""
+    return grid.once(("standing", track.title), lambda: _standing(grid, track))
+
+
+def _standing(grid: Grid, track: Track) -> Standing:
     runs = track.runs
     shared = [task for task in track.tasks if set(grid.study.tasks[task].runs) == set(runs)]
     tasks = tuple(shared or track.tasks)

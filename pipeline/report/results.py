@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.config import Track
-from pipeline.report import words
 from pipeline.report.costs import device_hours, duration, sample_unit, samples_per_second
 from pipeline.report.grid import Grid, Outcome
 from pipeline.report.ranking import improvement_interval, standing
@@ -59,7 +58,7 @@ def pools(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def leaderboards(grid: Grid) -> list[Table]:
     """One leaderboard per track."""
-    return [leaderboard(grid, track) for track in grid.study.tracks.values()]
+    return grid.once(("leaderboards",), lambda: [leaderboard(grid, track) for track in grid.study.tracks.values()])
 
 
 def leaderboard(grid: Grid, track: Track) -> Table:
@@ -90,7 +89,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
         rows.append(
             (
                 word(run, note=f"not ahead of untrained: {', '.join(behind[run])}" if run in behind else ""),
-                Entry(text=words.method(study.runs[run].method), value=study.runs[run].method),
+                Entry(text=study.runs[run].head.title, value=study.runs[run].method),
                 number(stand.places[run], "{:.1f}", note=_span(stand.spans[run], 1)),
                 improvement(grid, run, after, track.tasks) if after else word(None),
                 *(column[i] for column in entries),

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from pipeline.statistics import Estimate
@@ -231,6 +232,7 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character) or _spelled(character) for character in text)
 
 
+@cache
 def _spelled(character: str) -> str:
     """A character as pdfLaTeX knows it: Latin as it is, Greek as mathematics, others by their number."""
     name = unicodedata.name(character, "")

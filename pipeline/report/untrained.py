@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import Track, recipe_head
+from pipeline.config import Track
 from pipeline.report.grid import Grid
 from pipeline.statistics import Estimate, difference_interval
 
@@ -46,8 +46,8 @@ def is_reference(grid: Grid, run: str) -> bool:
 
 
 def _module(grid: Grid, run: str) -> str:
-    method = grid.study.runs[run].method
-    return recipe_head(method).method or method
+    own = grid.study.runs[run]
+    return own.head.method or own.method
 
 
 def gains(grid: Grid, track: Track) -> list[Gain]:

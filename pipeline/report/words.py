@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config import available_methods, recipe_head
+from pipeline.config import is_method, recipe_head
 
 SETTINGS = {
     "stages": "number of stages",
@@ -17,12 +17,12 @@ SETTINGS = {
 
 def method(name: str) -> str:
     """A method's name as its authors write it; quoted ones may have no recipe."""
-    return recipe_head(name).title if name in available_methods() else name
+    return recipe_head(name).title if is_method(name) else name
 
 
 def setting(name: str, method: str) -> str:
     """`options.mask_ratio` as `mask ratio`, or as the method's recipe calls it."""
-    own = recipe_head(method).names if method in available_methods() else {}
+    own = recipe_head(method).names if is_method(method) else {}
     return own.get(name) or SETTINGS.get(name) or name.rpartition(".")[2].replace("_", " ")
 
 

@@ -5,11 +5,14 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from scipy import stats
 
+import pipeline.report.build
 import stages.report
 from pipeline import manifest
 from pipeline.report.build import LIMIT, build, headline
@@ -75,7 +78,7 @@ def test_a_demo_says_that_it_is_not_comparable(page):
     assert "Not comparable with the papers." in page
     assert 'id="comparison"' not in page
     assert not list(Path("reports/made/tables").glob("compared-*"))
-    assert "not comparable with any paper's numbers" in headline(make_study())
+    assert "not comparable with any paper's numbers" in headline(read_grid(make_study()))
 
 
 def test_at_paper_scale_the_comparison_stands_in_its_place(root):
@@ -157,7 +160,7 @@ def test_a_study_of_which_nothing_ran_still_has_a_report(root):
 
 
 def test_the_headline_fits_a_terminal(study):
-    lines = headline(study).splitlines()
+    lines = headline(read_grid(study)).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "Study made (demo scale): 43 done, 1 failed, 1 not run of 45 cells"
     assert lines[2].startswith("Images: mae leads 2 runs, mean rank 1.0 over 5 tasks")
@@ -167,6 +170,29 @@ def test_the_headline_fits_a_terminal(study):
 def test_the_report_never_imports_torch():
     code = "import sys, stages.report; sys.exit('torch' in sys.modules or 'mmengine' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_nothing_is_read_decoded_or_rendered_twice(study, monkeypatch):
+    """Each part of the report did so for itself, which took more than half of the time of a study of thousands."""
+    done = Counter()
+
+    def counted(module, name):
+        call = getattr(module, name)
+
+        def count(first, *arguments, **more):
+            if isinstance(first, (str, Path)):
+                done[name, str(first)] += 1
+            return call(first, *arguments, **more)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(manifest, "read")
+    counted(manifest, "sha256")
+    counted(Image, "open")
+    counted(pipeline.report.build, "render")
+    build(study)
+    assert {name for name, _ in done} == {"read", "sha256", "open", "render"}
+    assert [key for key, times in done.items() if times > 1] == []
 
 
 def test_the_stage_answers_a_missing_study_in_one_line(root, monkeypatch):

@@ -49,6 +49,7 @@ def test_artefacts_are_only_those_the_manifest_vouches_for(study):
     path = outcome.artefact("files/log.jsonl")
     assert path is not None
     path.write_text("tampered")
+    (outcome,) = read_grid(study).select("finetune", "mae")
     assert outcome.artefact("files/log.jsonl") is None
     assert outcome.artefact("../../../../../etc/hostname") is None
 
