@@ -39,9 +39,9 @@ UNEQUAL = {
     "mixmask": ("BatchNorm's statistics, mask and partners are of one device's images", 0.05),
     "clmae": ("the masks of one device's images are kept apart from each other alone", 0.2),
     "meta-labels": ("dropout is drawn by each device's own generator", 0.2),
-    "brep-ssl": ("a loss is the mean over the faces of one device's solids, which have few or many", 0.2),
-    "elo-search": ("BatchNorm's statistics, the clips of contrast and those with sound are of one device's", 0.2),
-    "elo": ("as elo-search", 0.2),
+    "brep-ssl": ("a loss is the mean over the faces of one device's solids, which have few or many", 0.1),
+    "elo-search": ("BatchNorm's statistics, the clips of contrast and those with sound are of one device's", 0.5),
+    "elo": ("as elo-search", 0.1),
 }
 
 
