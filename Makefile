@@ -19,7 +19,7 @@ demo: override STUDY := demo
 demo: all ## the demo study from data to report, then its verdict and leaderboards
 
 quick: override STUDY := quick
-quick: all ## three minutes: MAE beside an untrained and a supervised encoder, with the whole report
+quick: all ## two minutes: MAE beside an untrained and a supervised encoder, with the whole report
 
 all: setup ## any study from data to report: make all STUDY=demo
 	@[ -t 2 ] && progress="--logger=rich" || progress="--quiet rules reason"; \
