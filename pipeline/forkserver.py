@@ -41,24 +41,29 @@ def start(workflow: Any, modules: Iterable[str], log: Path) -> None:
     Args:
         workflow: Snakemake's, before it runs jobs. On a cluster and in containers they run elsewhere, without a server.
         modules: to be imported, in the order of their need.
-        log: of the server.
+        log: of the server; the program stands beside it.
     """
     elsewhere = workflow.non_local_exec or workflow.deployment_settings.deployment_method
     if elsewhere or not hasattr(os, "pidfd_open"):
         return
     folder = Path(tempfile.mkdtemp(prefix="unmask-"))  # for this user only; the server removes it
     log.parent.mkdir(parents=True, exist_ok=True)
-    life, _ = os.pipe()  # its standard input, which ends with this process
     with socket.socket(socket.AF_UNIX) as listener, log.open("w") as told:
-        listener.bind(str(folder / "socket"))
+        try:
+            listener.bind(str(folder / "socket"))
+        except OSError as error:  # a long TMPDIR: addresses end at 107 bytes
+            told.write(f"no server, so that each job imports by itself: {folder / 'socket'}: {error}\n")
+            folder.rmdir()
+            return
         listener.listen(128)  # clients wait here until the server is up
+        life, _ = os.pipe()  # its standard input, which ends with this process
         command = [sys.executable, "-m", "pipeline.forkserver", str(folder), str(listener.fileno()), *modules]
         subprocess.Popen(  # in a session of its own, since Ctrl-C is for the clients
             command, stdin=life, stdout=told, stderr=told, pass_fds=[listener.fileno()], start_new_session=True
         )
-    os.close(life)
+        os.close(life)
     client = [sys.executable, "-E", "-S", str(Path(__file__).resolve()), str(folder / "socket")]
-    program = folder / "start"
+    program = log.with_suffix(".sh").absolute()  # not among temporary files, which may not be executed everywhere
     program.write_text(f'#!/bin/sh\nexec {shlex.join(client)} "$@"\n')
     program.chmod(0o700)
     os.environ["UNMASK_START"] = str(program)
@@ -68,7 +73,12 @@ def start(workflow: Any, modules: Iterable[str], log: Path) -> None:
 
 
 def hand_over(address: str, command: Sequence[str]) -> None:
-    """Have `python -m module …` run in a child of the server, and end as it ends."""
+    """Have a command run in a child of the server, and end as it ends.
+
+    Args:
+        address: of the server's socket; where none answers, this process becomes the command.
+        command: `python -m module …`.
+    """
     server = socket.socket(socket.AF_UNIX)
     try:
         server.connect(address)
@@ -97,7 +107,9 @@ def hand_over(address: str, command: Sequence[str]) -> None:
 def serve(listener: socket.socket, modules: list[str]) -> dict[str, Any] | None:
     """Fork for each client, until standard input has ended and no child is left.
 
-    Between clients the modules are imported, one at a time, so that the first need not wait for the last.
+    Args:
+        listener: where clients connect.
+        modules: imported between clients, one at a time, so that the first need not wait for the last.
 
     Returns:
         In a child, the request that it is to fulfil; in the server None, at the end.

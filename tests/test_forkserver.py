@@ -57,9 +57,10 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with subprocess.Popen([sys.executable, "-c", SNAKEMAKE], stdout=subprocess.PIPE, text=True) as snakemake:
         program = Path(snakemake.stdout.readline().strip())
-        yield SimpleNamespace(snakemake=snakemake, program=program, folder=program.parent)
+        folder = Path(program.read_text().split()[-2]).parent
+        yield SimpleNamespace(snakemake=snakemake, program=program, folder=folder)
         snakemake.kill()
-    _until(lambda: not program.parent.exists())
+    _until(lambda: not folder.exists())
 
 
 def test_a_fork_is_what_the_command_is(server, tmp_path):
@@ -115,6 +116,17 @@ def test_a_client_whose_server_is_killed_says_so(server):
         os.kill(client.stage, signal.SIGKILL)
         assert client.stderr.read() == f"{forkserver.GONE}\n"
     shutil.rmtree(server.folder)
+
+
+def test_an_address_too_long_is_no_server(tmp_path, monkeypatch):
+    deep = tmp_path / ("long" * 30)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    monkeypatch.delenv("UNMASK_START", raising=False)
+    workflow = SimpleNamespace(non_local_exec=False, deployment_settings=SimpleNamespace(deployment_method=set()))
+    forkserver.start(workflow, [], tmp_path / "log")
+    assert "UNMASK_START" not in os.environ and not list(deep.iterdir())
+    assert "each job imports by itself" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("elsewhere", [{"non_local_exec": True}, {"methods": {"apptainer"}}])
