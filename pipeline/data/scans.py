@@ -48,8 +48,15 @@ def load_digits() -> tuple[Array, Array]:
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
-def split_scans(seed: int, val_share: float, digits: Sequence[int] = range(10)) -> dict[str, Scans]:
-    """Divides the scans into `train` and `val`, the same share of each class, so that no scan is in both."""
+def split_scans(
+    seed: int, val_share: float, digits: Sequence[int] = range(10), *, held_share: float = 0.0
+) -> dict[str, Scans]:
+    """Divides the scans into `train` and `val`, the same share of each class, so that no scan is in both.
+
+    Args:
+        digits: classes whose scans are wanted.
+        held_share: of the scans, in neither: the validation scans of a split of the same seed that holds none back.
+    """
     images, classes = load_digits()
     rng = np.random.default_rng([seed, 0])
     chosen: dict[str, list[Array]] = {"train": [], "val": []}
@@ -57,13 +64,14 @@ def split_scans(seed: int, val_share: float, digits: Sequence[int] = range(10)) 
         raise ConfigError(f"digits is {list(digits)}; expected some of 0 to 9, each once")
     for digit in digits:
         positions = rng.permutation(np.flatnonzero(classes == digit))
-        cut = round(len(positions) * val_share)
-        if not 0 < cut < len(positions):
+        held, cut = (round(len(positions) * share) for share in (held_share, val_share))
+        if not 0 < cut < len(positions) - held:
             raise ConfigError(
-                f"val_share is {val_share}; expected a share that leaves scans on both sides, such as 0.25"
+                f"val_share is {val_share}{f' and held_share {held_share}' if held else ''}; expected a share that "
+                "leaves scans on both sides, such as 0.25"
             )
-        chosen["val"].append(positions[:cut])
-        chosen["train"].append(positions[cut:])
+        chosen["val"].append(positions[held : held + cut])
+        chosen["train"].append(positions[held + cut :])
     scans = {}
     for split, parts in chosen.items():
         positions = np.sort(np.concatenate(parts))

@@ -31,6 +31,14 @@ def test_no_scan_is_in_both_splits_and_each_class_is_shared_alike():
     assert set(split_scans(0, 0.3, digits=(3, 5))["train"].classes) == {3, 5}
 
 
+def test_scans_that_are_held_out_are_those_that_another_set_validates_on():
+    tuned, shown = split_scans(0, 0.3, held_share=0.2), split_scans(0, 0.2)
+    assert not {*tuned["train"].positions, *tuned["val"].positions} & {*shown["val"].positions}
+    assert sum(len(part.positions) for part in tuned.values()) == len(shown["train"].positions)
+    with pytest.raises(ConfigError, match=r"val_share is 0.3 and held_share 0.7; expected a share that leaves scans"):
+        split_scans(0, 0.3, held_share=0.7)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_a_split_without_scans_is_refused(share):
     with pytest.raises(ConfigError, match=rf"val_share is {share}; expected a share that leaves scans on both sides"):

@@ -42,6 +42,7 @@ class Options:
     silent_share: of the clips, without a stream of sound.
     flow_size, mel_bands: see `sounding_videos`.
     seed: of all of it.
+    held_share: of the scans, kept out of it, which a set of the same seed that keeps out none validates on.
     """
 
     train_clips: Count
@@ -60,6 +61,7 @@ class Options:
     flow_size: Count
     mel_bands: Count
     seed: Seed
+    held_share: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.directions <= 8:
@@ -77,14 +79,14 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
         mel_bands=options.mel_bands, sound_window=0.032, sound_hop=0.008,
     )  # fmt: skip
     data = sounding_videos.prepare(generated, work, files)
-    split = scans.record(scans.split_scans(options.seed, options.val_share))
+    split = scans.record(scans.split_scans(options.seed, options.val_share, held_share=options.held_share))
     (files / "scans.json").write_text(json.dumps(split))
     return data
 
 
 def write(options: Options, root: Path) -> None:
     """Writes `train.csv`, `val.csv` and `<split>/<class>/<id>_<start>_<end>.mp4` under `root`."""
-    parts = scans.split_scans(options.seed, options.val_share)
+    parts = scans.split_scans(options.seed, options.val_share, held_share=options.held_share)
     names = NAMES[: options.directions]
     for split, count in (("train", options.train_clips), ("val", options.val_clips)):
         rng = np.random.default_rng([options.seed, 1 + (split == "val")])

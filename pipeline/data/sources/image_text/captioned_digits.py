@@ -53,6 +53,7 @@ class Options:
     vocabulary_size: tokens that are learned from the training captions.
     val_share: of the scans and of each photograph, kept for validation.
     seed: of all of it.
+    held_share: of the scans, kept out of it, which a set of the same seed that keeps out none validates on.
     """
 
     train_images: Count
@@ -72,6 +73,7 @@ class Options:
     vocabulary_size: Count
     val_share: Share
     seed: Seed
+    held_share: Fraction = 0.0
 
     def __post_init__(self) -> None:
         for key, known in (("photos", GROUNDS), ("colours", COLOURS)):
@@ -103,14 +105,14 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
         expect=None, max_reject_share=0.0, num_workers=1, shard_mib=1024,
     )  # fmt: skip
     data = captions.prepare(written, work, files)
-    split = scans.record(scans.split_scans(options.seed, options.val_share))
+    split = scans.record(scans.split_scans(options.seed, options.val_share, held_share=options.held_share))
     (files / "scans.json").write_text(json.dumps(split))
     return data
 
 
 def write(options: Options, root: Path) -> None:
     """Writes `<split>/<number>.tar`, `texts.txt` and the vocabulary under `root`."""
-    parts = scans.split_scans(options.seed, options.val_share)
+    parts = scans.split_scans(options.seed, options.val_share, held_share=options.held_share)
     spoken: list[str] = []
     for split, count in (("train", options.train_images), ("val", options.val_images)):
         (root / split).mkdir(parents=True)

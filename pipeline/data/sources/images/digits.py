@@ -37,6 +37,7 @@ class Options:
     colour: share of the pair of colours in what else is white ink on a black ground.
     noise: standard deviation of each value, of 1.
     seed: of all of it.
+    held_share: of the scans, kept out of it, which a set of the same seed that keeps out none validates on.
     """
 
     train_images: Count
@@ -51,6 +52,7 @@ class Options:
     colour: Fraction
     noise: Amount
     seed: Seed
+    held_share: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.contrast <= 0.8:
@@ -64,7 +66,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     root = work / "raw"
     write(options, root)
     data = imagenet.prepare(imagenet.Options(**vars(generated(root))), work, files)
-    split = scans.record(scans.split_scans(options.seed, options.val_share))
+    split = scans.record(scans.split_scans(options.seed, options.val_share, held_share=options.held_share))
     (files / "scans.json").write_text(json.dumps(split))
     for name, positions in split.items():
         data["splits"][name]["scans"] = len(positions)
@@ -73,7 +75,7 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
 
 def write(options: Options, root: Path) -> None:
     """Writes `train/<digit>/<name>.png` and `val/<digit>/<name>.png` under `root`."""
-    parts = scans.split_scans(options.seed, options.val_share)
+    parts = scans.split_scans(options.seed, options.val_share, held_share=options.held_share)
     for split, count in (("train", options.train_images), ("val", options.val_images)):
         folders = [root / split / f"{digit}_{name}" for digit, name in enumerate(scans.NAMES)]
         for folder in folders:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.types import Count, Seed, Share
+from pipeline.config.types import Count, Fraction, Seed, Share
 from pipeline.data import scans
 from pipeline.data.sources.task_stream import image_tasks
 
@@ -23,6 +23,7 @@ class Options:
         are called `0` to `9`.
     val_share, test_share: of the scans held out to choose by, and to measure on.
     seed: of all of it.
+    held_share: of the scans, kept out of it, which a set of the same seed that keeps out none shows in its test.
     """
 
     classes_per_task: Count | None
@@ -31,13 +32,14 @@ class Options:
     val_share: Share
     test_share: Share
     seed: Seed
+    held_share: Fraction = 0.0
 
 
 def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
     """Writes the scans into `work/raw` and packs them by the reader of MNIST."""
     root = work / "raw"
     root.mkdir(parents=True)
-    parts = scans.split_scans(options.seed, options.test_share)
+    parts = scans.split_scans(options.seed, options.test_share, held_share=options.held_share)
     for prefix, part in (("train", parts["train"]), ("t10k", parts["val"])):
         write_idx(root / f"{prefix}-images-idx3-ubyte", (part.ink * 255 + 0.5).astype(np.uint8))
         write_idx(root / f"{prefix}-labels-idx1-ubyte", part.classes.astype(np.uint8))

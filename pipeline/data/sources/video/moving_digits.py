@@ -34,6 +34,7 @@ class Options:
     colour: share of the pair of colours in what else is white ink on a black ground.
     noise: standard deviation of each value, of 1.
     seed: of all of it.
+    held_share: of the scans, kept out of it, which a set of the same seed that keeps out none validates on.
     """
 
     train_clips: Count
@@ -48,6 +49,7 @@ class Options:
     colour: Fraction
     noise: Amount
     seed: Seed
+    held_share: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if self.directions not in (2, 4, 8):
@@ -64,14 +66,14 @@ def prepare(options: Options, work: Path, files: Path) -> dict[str, Any]:
         num_workers=2, shard_mib=1024,
     )  # fmt: skip
     data = kinetics.prepare(generated, work, files)
-    split = scans.record(scans.split_scans(options.seed, options.val_share))
+    split = scans.record(scans.split_scans(options.seed, options.val_share, held_share=options.held_share))
     (files / "scans.json").write_text(json.dumps(split))
     return data
 
 
 def write(options: Options, root: Path) -> None:
     """Writes `train.csv`, `val.csv` and `<split>/<class>/<id>_<start>_<end>.mp4` under `root`."""
-    parts = scans.split_scans(options.seed, options.val_share)
+    parts = scans.split_scans(options.seed, options.val_share, held_share=options.held_share)
     names = NAMES[:: 8 // options.directions]
     for split, count in (("train", options.train_clips), ("val", options.val_clips)):
         rng = np.random.default_rng([options.seed, 1 + (split == "val")])
