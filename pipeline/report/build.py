@@ -33,9 +33,9 @@ from pipeline.report.pictures import BUDGET, choose_pictures, find_pictures, gro
 from pipeline.report.provenance import evidence, facts, problems, protocol
 from pipeline.report.rank_figures import rank_figures
 from pipeline.report.references import REFERENCES, bibliography, load_references
-from pipeline.report.results import ABSENT, INAPPLICABLE, cells_table, counts, leaderboards, task_table
+from pipeline.report.results import INAPPLICABLE, cells_table, counts, leaderboards, task_table
 from pipeline.report.studies import list_studies
-from pipeline.report.table import FORMATS, Column, Entry, Table, to_document, to_text
+from pipeline.report.table import ABSENT, FORMATS, Column, Entry, Table, to_document, to_text
 from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
@@ -158,7 +158,7 @@ def _short(study: Study, column: Column) -> str:
 
 
 def _brief(entry: Entry) -> Entry:
-    return replace(entry, note="", text="–" if entry.text in (ABSENT, INAPPLICABLE) else entry.text)
+    return replace(entry, note="", text=ABSENT if entry.text == INAPPLICABLE else entry.text)
 
 
 def _manifest(grid: Grid, folder: Path) -> str:

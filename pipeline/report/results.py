@@ -10,7 +10,7 @@ from pipeline.config import Track
 from pipeline.report.costs import device_hours, duration, sample_unit, samples_per_second
 from pipeline.report.grid import Grid, Outcome
 from pipeline.report.ranking import improvement_interval, standing
-from pipeline.report.table import Column, Entry, Table, number, select_best, slug, word
+from pipeline.report.table import ABSENT, Column, Entry, Table, number, select_best, slug, word
 from pipeline.report.untrained import not_ahead
 from pipeline.statistics import probability_of_improvement
 
@@ -22,7 +22,6 @@ INTERVALS = (
     "random subsets where few are labelled), which says nothing about another seed."
 )
 LOWER = " (lower is better)"
-ABSENT = "not in the study"
 INAPPLICABLE = "does not apply"
 
 
@@ -80,6 +79,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             plain.append(study.metric(task, metric))
     # Who has no rank has no place in the ranking.
     following = dict(itertools.pairwise(stand.ranked))
+    gaps = any(entry.text == ABSENT for column in entries for entry in column)
     behind = not_ahead(grid, track)
     rows = []
     for i, run in enumerate(stand.order):
@@ -122,6 +122,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             "uncertainty (Goldstein and Spiegelhalter 1996), seeds being normal. Where the spread between seeds of a "
             "task is not known, as with one seed of each run, there is none.",
             *pools(grid, pairs),
+            *(["– marks a task on which the study does not measure the run."] if gaps else []),
             "Pretraining time is seconds × devices over all its seeds; that of a teacher stands in the teacher’s row.",
         ),
     )
