@@ -10,6 +10,7 @@ Interrupted, it resumes from its last checkpoint when the same command is run ag
 
 import sys
 
+from pipeline.cell import Cell
 from pipeline.engine.launch import maybe_launch
 from stages import loading, stage
 
@@ -22,7 +23,27 @@ def main() -> None:
             from pipeline.engine.threads import set_threads
 
         set_threads(cell.settings["threads"])
+        _make_room(cell)
         pretrain(cell)
+
+
+def _make_room(cell: Cell) -> None:
+    """Take a step in more micro-batches where GPUs are smaller than those that the recipe was written for."""
+    import torch
+    from mmengine import dist
+
+    from pipeline.cost.room import make_room
+    from pipeline.engine.processes import connect
+
+    if not torch.cuda.is_available() or "train" not in cell.settings:
+        return
+    connect()
+    memory = torch.tensor(float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory))
+    dist.all_reduce(memory, "min")  # all processes take the same number, whatever their GPUs
+    number, told = make_room(cell.node, dist.get_world_size(), float(memory))
+    cell.settings["train"]["accumulate"] = number
+    if told and dist.is_main_process():
+        print(told, flush=True)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,19 @@ def hours_of(flops: float, number: int, device: Device, precision: str, mfu: flo
     return flops / (number * device.peaks[precision] * 1e12 * share) / 3600
 
 
+def micro_batches(work: Work, devices: int, memory: float) -> int:
+    """In how many parts, of 1, 2, 4, ..., a device takes its share of a step for each to fit its memory.
+
+    Args:
+        devices: that share a step.
+        memory: of each, in bytes. Where weights and moments alone do not fit, no number helps, and it is 1.
+    """
+    number = 1
+    while work.states < memory and replace(work, batch=work.batch / number).memory(devices) > memory:
+        number *= 2
+    return number
+
+
 def total_kwh(cells: Sequence[Estimate]) -> float | None:
     """Energy of devices at their rated power, without hosts and cooling; None where that is not known of one."""
     if any(cell.hours and cell.watts is None for cell in cells):
@@ -205,15 +218,10 @@ class Forecast:
         return bool(cell.work and memory and cell.work.memory(cell.devices) > memory * GIB)
 
     def accumulate(self, cell: Estimate) -> int:
-        """As many micro-batches, twice, four times, ... those of the cell's settings, as let its step fit a device."""
-        number = 1
-        room = (self.device.memory_gib or math.inf) * GIB
+        """As many micro-batches as let a cell's step fit a device, or those of its settings where none does."""
         assert cell.work
-        while (
-            cell.work.states < room and replace(cell.work, batch=cell.work.batch / number).memory(cell.devices) > room
-        ):
-            number *= 2
-        return number * cell.node.settings["train"]["accumulate"]
+        times = micro_batches(cell.work, cell.devices, (self.device.memory_gib or math.inf) * GIB)
+        return times * int(cell.node.settings["train"]["accumulate"])
 
     @property
     def unknown(self) -> Mapping[str, list[Estimate]]:
