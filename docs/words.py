@@ -7,6 +7,7 @@ STUDY = {
     "runs": "name to run",
     "tasks": "name to task; each measures every run it applies to, unless it lists some",
     "cluster": "stage or task to what its jobs ask for",
+    "tuning": "path of the study by which settings were chosen, for the report to tell",
 }
 DATA_SET = {"source": "where it comes from, which also says of which kind it is"}
 RUN = {

@@ -57,6 +57,8 @@ MISTAKES = [
     ("cluster", {"knn": {"gpu": 1}}, ["cluster.knn has 'gpu'", "did you mean 'gpus'?"]),
     ("cluster", {"knn": {"cpus": 1.5}}, ["cluster.knn.cpus is 1.5; expected a positive whole number"]),
     ("cluster", {"knn": {"nodes": 0}}, ["cluster.knn.nodes is 0; expected a positive whole number"]),
+    ("tuning", "config/none.yaml", ["tuning is 'config/none.yaml'; expected the path of another study, of ["]),
+    ("tuning", 3, ["tuning is 3; expected the path of another study"]),
     ("runs/mae/cluster", {"knn": {"gpus": -1}}, ["runs.mae.cluster.knn.gpus is -1", "a whole number of at least 0"]),
     ("runs/mae/method", ..., ["runs.mae lacks 'method'"]),
     ("runs/a.b", {"method": "mae"}, ["a run is called 'a.b'", "such as 'mae-r50'"]),
@@ -398,6 +400,31 @@ def test_every_study_loads_and_holds_the_cells_its_grid_implies(path, monkeypatc
     assert len(cells) == len(set(cells)) == expected
     folders = {Graph(study).node(*cell).folder for cell in cells}
     assert len(folders) == expected, "two cells would publish to one folder"
+
+
+def test_every_method_of_the_demo_is_tuned_alike(monkeypatch):
+    """Half, once and twice the demo's rate, on sets that differ from the demo's in what keeps its scans out."""
+    monkeypatch.chdir(ROOT)
+    demo = load_study("config/demo.yaml")
+    tuning = load_study(str(demo.tuning))
+    for name, spec in tuning.data.items():
+        shown, changed = demo.data[name.removesuffix("-held")], {"held_share", "seed"}
+        assert name.endswith("-held") and spec.source == shown.source
+        assert {k: v for k, v in spec.options.items() if k not in changed} == {
+            k: v for k, v in shown.options.items() if k not in changed
+        }
+        assert spec.options.get("held_share") == 0.28 or spec.options["seed"] != shown.options["seed"]
+    trained = {run.method for run in demo.runs.values() if "train" in demo.settings("pretrain", run.name)}
+    # The search's and the hand-set network's rate is that of ELo, the transfer's that of what it transfers.
+    for method in trained - {"elo_search", "elo_by_hand", "meta_transfer"}:
+        runs = [name for name, run in tuning.runs.items() if run.method == method]
+        settings = [tuning.settings("pretrain", name) for name in runs]
+        rates = [one["train"].pop("base_lr", None) or one["train"].pop("lr") for one in settings]
+        assert settings[0] == settings[1] == settings[2] and len(runs) == 3
+        assert rates == [pytest.approx(times * rates[1]) for times in (0.5, 1, 2)]
+        used = [demo.settings("pretrain", name)["train"] for name, run in demo.runs.items() if run.method == method]
+        assert rates[1] in [one.get("base_lr") or one.get("lr") for one in used]
+        assert any(set(runs) <= set(task.runs) for task in tuning.tasks.values()), f"nothing measures {method}"
 
 
 def test_the_quick_studys_numbers_are_some_of_the_demos(monkeypatch):

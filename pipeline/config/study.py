@@ -95,7 +95,10 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The whole grid: runs × tasks × seeds over named data sets, at one scale."""
+    """The whole grid: runs × tasks × seeds over named data sets, at one scale.
+
+    tuning: path of the study by which settings were chosen, of which the report tells; no part of any result.
+    """
 
     path: Path
     name: str
@@ -105,6 +108,7 @@ class Study:
     runs: Mapping[str, Run]
     tasks: Mapping[str, Task]
     cluster: Mapping[str, Request]
+    tuning: Path | None = None
 
     def cells(self) -> Iterator[tuple[str, str, int]]:
         """Every (stage, run, seed) the study implies, pretraining first."""
@@ -204,7 +208,9 @@ def load_study(path: str | Path) -> Study:
     if not re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./-]*", str(path)):  # it becomes part of commands
         raise ConfigError(f"the study is {str(path)!r}; expected a path of letters, digits, '.', '_', '-' and '/'")
     raw = read(path, "study")
-    check_keys(raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"), optional=("cluster",))
+    check_keys(
+        raw, f"study {path}", required=("scale", "seeds", "data", "runs", "tasks"), optional=("cluster", "tuning")
+    )
     data = {name: parse_set(name, entry) for name, entry in mapping(raw["data"], "data").items()}
     seeds = check_seeds(raw["seeds"], "seeds")
     tasks = mapping(raw["tasks"], "tasks")
@@ -228,10 +234,20 @@ def load_study(path: str | Path) -> Study:
             {name: _task(name, entry, runs, encoders, seeds, data) for name, entry in tasks.items()}
         ),
         cluster=parse_requests(raw.get("cluster"), ["prepare", *stages], "cluster"),
+        tuning=_tuning(raw.get("tuning"), path),
     )
     for stage, run, _ in study.cells():
         study._resolved(stage, run)
     return study
+
+
+def _tuning(given: Any, study: Path) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str) or not Path(given).is_file() or Path(given) == study:
+        found = sorted(str(file) for file in study.parent.glob("*.yaml") if file != study)
+        raise ConfigError(f"tuning is {given!r}; expected the path of another study, of {found}")
+    return Path(given)
 
 
 def _run(

@@ -36,6 +36,7 @@ from pipeline.report.references import REFERENCES, bibliography, load_references
 from pipeline.report.results import INAPPLICABLE, cells_table, counts, leaderboards, task_table
 from pipeline.report.studies import list_studies
 from pipeline.report.table import ABSENT, FORMATS, Column, Entry, Table, to_document, to_text
+from pipeline.report.tuning import tuning_table
 from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
@@ -66,6 +67,7 @@ def build(study: Study) -> Path:
         "tasks": [task_table(grid, task) for task in study.tasks],
         "ablations": [table for table, _ in ablations],
         "comparisons": [table for method in quotes for table in comparison_tables(grid, method, quotes[method])],
+        "tuning": [table for table in [tuning_table(grid)] if table is not None],
         "costs": [cost_table(grid)],
         "cells": [cells_table(grid)],
     }

@@ -1,0 +1,76 @@
+"""How much tuning each method got: what another study tried of it, and which of that this study uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config import load_study
+from pipeline.report import words
+from pipeline.report.ablations import Ablation, find_ablations
+from pipeline.report.costs import device_hours, duration
+from pipeline.report.grid import Grid, read_grid, unique
+from pipeline.report.table import ABSENT, Column, Entry, Table, number, word
+from pipeline.report.untrained import is_untrained
+
+
+def tuning_table(grid: Grid) -> Table | None:
+    """One row per trained method and setting that was tried, or None where the study names no tuning.
+
+    Values and results stand in one order; results of a tuning study that was not run on this machine are dashes.
+    """
+    if grid.study.tuning is None:
+        return None
+    tuned = read_grid(load_study(grid.study.tuning))
+    axes = find_ablations(tuned)
+    trained = unique(own.method for name, own in grid.study.runs.items() if not is_untrained(grid, name))
+    rows: list[tuple[Entry, ...]] = []
+    for method in trained:
+        rows += [_row(grid, tuned, axis) for axis in axes if axis.method == method] or [
+            (word(words.method(method)), word("nothing", tone="missing"), *(word(None) for _ in range(5)))
+        ]
+    return Table(
+        name="tuning",
+        title="Tuning",
+        caption=(
+            f"What was tried for each method in the study {tuned.study.name}, one training of each value and seed, "
+            "measured on data that this study does not show. Results stand in the order of values."
+        ),
+        columns=(
+            Column(key="method", title="Method"),
+            Column(key="setting", title="Tried"),
+            Column(key="values", title="Values"),
+            Column(key="metric", title="Measured"),
+            Column(key="results", title="Results"),
+            Column(key="used", title="Used here"),
+            Column(key="device_hours", title="Device time", numeric=True),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _row(grid: Grid, tuned: Grid, axis: Ablation) -> tuple[Entry, ...]:
+    runs = [run for _, run in axis.points]
+    task = next((name for name, task in tuned.study.tasks.items() if set(runs) <= set(task.runs)), None)
+    measured, results = ABSENT, ABSENT
+    if task is not None:
+        metric = tuned.headline(task)[0]
+        unit, arrow = tuned.unit(task, metric), "" if tuned.higher_is_better(task, metric) else ", lower is better"
+        measured = f"{tuned.study.short(task)} {tuned.study.metric(task, metric)}{f', {unit}' if unit else ''}{arrow}"
+        found = [tuned.estimate(task, run, metric) for run in runs]
+        results = ", ".join(f"{one.mean:.{tuned.digits(task, metric)}f}" if one else ABSENT for one in found)
+    hours = device_hours([one for run in runs for one in tuned.select("pretrain", run, "done")])
+    return (
+        word(words.method(axis.method)),
+        word(words.setting(axis.setting, axis.method)),
+        word(", ".join(words.value(value) for value, _ in axis.points)),
+        word(measured),
+        word(results),
+        word(", ".join(words.value(value) for value in _used(grid, axis))),
+        Entry(text=duration(hours), value=hours) if hours else number(None, ""),
+    )
+
+
+def _used(grid: Grid, axis: Ablation) -> list[Any]:
+    """The values that the runs of a method have here, that of most of them first."""
+    own = [grid.traits[name].get(axis.setting) for name, run in grid.study.runs.items() if run.method == axis.method]
+    return sorted(unique(own), key=lambda value: -own.count(value))
