@@ -30,13 +30,14 @@ def main() -> None:
 def _make_room(cell: Cell) -> None:
     """Take a step in more micro-batches where GPUs are smaller than those that the recipe was written for."""
     import torch
+
+    if not torch.cuda.is_available() or "train" not in cell.settings:
+        return
     from mmengine import dist
 
     from pipeline.cost.room import make_room
     from pipeline.engine.processes import connect
 
-    if not torch.cuda.is_available() or "train" not in cell.settings:
-        return
     connect()
     memory = torch.tensor(float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory))
     dist.all_reduce(memory, "min")  # all processes take the same number, whatever their GPUs

@@ -36,7 +36,7 @@ from pipeline.report.references import REFERENCES, bibliography, load_references
 from pipeline.report.results import INAPPLICABLE, cells_table, counts, leaderboards, task_table
 from pipeline.report.studies import list_studies
 from pipeline.report.table import ABSENT, FORMATS, Column, Entry, Table, to_document, to_text
-from pipeline.report.tuning import tuning_table
+from pipeline.report.tuning import tuning_grid, tuning_table
 from pipeline.report.verdict import verdict
 
 LIMIT = 5_000_000  # bytes of the page; pictures give way when it is in danger
@@ -53,7 +53,7 @@ def build(study: Study) -> Path:
     what the report was made from. Paths are relative to the project's root.
     """
     folder = Path("reports") / study.name
-    grid, runs = read_grid(study), list(study.runs)
+    grid, tuned, runs = read_grid(study), tuning_grid(study), list(study.runs)
     methods = unique(run.method for run in study.runs.values())
     quotes = find_quotes(methods)
     panels = loss_panels(grid)
@@ -67,7 +67,7 @@ def build(study: Study) -> Path:
         "tasks": [task_table(grid, task) for task in study.tasks],
         "ablations": [table for table, _ in ablations],
         "comparisons": [table for method in quotes for table in comparison_tables(grid, method, quotes[method])],
-        "tuning": [table for table in [tuning_table(grid)] if table is not None],
+        "tuning": [tuning_table(grid, tuned)] if tuned else [],
         "costs": [cost_table(grid)],
         "cells": [cells_table(grid)],
     }
@@ -121,7 +121,7 @@ def build(study: Study) -> Path:
     (folder / "evidence.html").unlink(missing_ok=True)
     if content["beside"]:
         _write(folder / "evidence.html", render("evidence.html.j2", **content))
-    _write(folder / "manifest.json", _manifest(grid, folder))
+    _write(folder / "manifest.json", _manifest(grid, tuned, folder))
     list_studies()
     return folder / "index.html"
 
@@ -163,13 +163,14 @@ def _brief(entry: Entry) -> Entry:
     return replace(entry, note="", text=ABSENT if entry.text == INAPPLICABLE else entry.text)
 
 
-def _manifest(grid: Grid, folder: Path) -> str:
+def _manifest(grid: Grid, tuned: Grid | None, folder: Path) -> str:
     """What the report was made from and what it consists of, without time or place."""
     study = grid.study
     sources = [study.path, REFERENCES, *(outcome.node.manifest for outcome in grid.outcomes)]
     methods = unique(run.method for run in study.runs.values())
     sources += [place / f"{method}.yaml" for place in (PAPERS, COMPARISONS) for method in methods]
     sources += [spec.folder / "manifest.json" for spec in study.data.values()]
+    sources += [tuned.study.path, *(outcome.node.manifest for outcome in tuned.outcomes)] if tuned else []
     inputs = {str(path): {"sha256": manifests.sha256(path)} for path in sources if path.is_file()}
     written = [
         *folder.glob("*.html"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config import load_study
+from pipeline.config import Study, load_study
 from pipeline.report import words
 from pipeline.report.ablations import Ablation, find_ablations
 from pipeline.report.costs import device_hours, duration
@@ -13,14 +13,20 @@ from pipeline.report.table import ABSENT, Column, Entry, Table, number, word
 from pipeline.report.untrained import is_untrained
 
 
-def tuning_table(grid: Grid) -> Table | None:
-    """One row per trained method and setting that was tried, or None where the study names no tuning.
+def tuning_grid(study: Study) -> Grid | None:
+    """What became of the cells of the study by which this one's settings were chosen, if it names one."""
+    return None if study.tuning is None else read_grid(load_study(study.tuning))
 
-    Values and results stand in one order; results of a tuning study that was not run on this machine are dashes.
+
+def tuning_table(grid: Grid, tuned: Grid) -> Table:
+    """One row per trained method and setting that was tried; methods for which nothing was tried have one as well.
+
+    Values and results stand in one order; results of cells that were not run on this machine are dashes.
+
+    Args:
+        grid: of the study that is reported.
+        tuned: of the study by which its settings were chosen.
     """
-    if grid.study.tuning is None:
-        return None
-    tuned = read_grid(load_study(grid.study.tuning))
     axes = find_ablations(tuned)
     trained = unique(own.method for name, own in grid.study.runs.items() if not is_untrained(grid, name))
     rows: list[tuple[Entry, ...]] = []

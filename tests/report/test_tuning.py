@@ -1,5 +1,6 @@
 """What was tried of each method, with what came of it, and what the study made of that."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from pipeline.report import tuning
 from pipeline.report.build import build
 from pipeline.report.grid import read_grid
-from pipeline.report.tuning import tuning_table
+from pipeline.report.tuning import tuning_grid, tuning_table
 
 from .made import make_run, make_study, publish, with_runs
 
@@ -27,22 +28,22 @@ def tuned(root, monkeypatch):
     return found
 
 
-def rows(study):
-    return [[entry.text for entry in row] for row in tuning_table(read_grid(study)).rows]
-
-
 def test_values_stand_beside_their_results_and_what_is_used(tuned):
-    assert rows(replace(make_study(), tuning=Path("config/tuned.yaml"))) == [
+    table = tuning_table(read_grid(make_study()), read_grid(tuned))
+    assert [[entry.text for entry in row] for row in table.rows] == [
         ["supervised", "nothing", "–", "–", "–", "–", "–"],
         ["MAE", "mask ratio", "0.3, 0.5, 0.75", "k-NN top-1, %", "50.0, 50.0, –", "0.75, 0.5, 0.9", "3.0 min"],
     ]
 
 
 def test_a_study_that_names_none_has_no_such_table(tuned):
-    assert tuning_table(read_grid(make_study())) is None
+    assert tuning_grid(make_study()) is None
+    assert 'id="tuning"' not in build(make_study()).read_text()
 
 
 def test_the_report_shows_it(tuned):
     page = build(replace(make_study(), tuning=Path("config/tuned.yaml"))).read_text()
     assert '<section id="tuning">' in page and 'href="#tuning"' in page and "0.3, 0.5, 0.75" in page
+    read = json.loads(Path("reports/made/manifest.json").read_text())["inputs"]
+    assert "results/tuned/knn/mae-0.5-0/manifest.json" in read, "the report names what it was made from"
     assert Path("reports/made/tables/tuning.csv").read_text().startswith("method,setting,values,metric,results,used")
