@@ -21,7 +21,7 @@ def tuning_grid(study: Study) -> Grid | None:
 def tuning_table(grid: Grid, tuned: Grid) -> Table:
     """One row per trained method and setting that was tried; methods for which nothing was tried have one as well.
 
-    Values and results stand in one order; results of cells that were not run on this machine are dashes.
+    Values and results stand in one order; a dash is a cell that was not run on this machine.
 
     Args:
         grid: of the study that is reported.
@@ -57,20 +57,21 @@ def tuning_table(grid: Grid, tuned: Grid) -> Table:
 def _row(grid: Grid, tuned: Grid, axis: Ablation) -> tuple[Entry, ...]:
     runs = [run for _, run in axis.points]
     task = next((name for name, task in tuned.study.tasks.items() if set(runs) <= set(task.runs)), None)
-    measured, results = ABSENT, ABSENT
+    measured, results = ABSENT, word("not run", tone="missing")
     if task is not None:
         metric = tuned.headline(task)[0]
         unit, arrow = tuned.unit(task, metric), "" if tuned.higher_is_better(task, metric) else ", lower is better"
         measured = f"{tuned.study.short(task)} {tuned.study.metric(task, metric)}{f', {unit}' if unit else ''}{arrow}"
         found = [tuned.estimate(task, run, metric) for run in runs]
-        results = ", ".join(f"{one.mean:.{tuned.digits(task, metric)}f}" if one else ABSENT for one in found)
+        if any(found):
+            results = word(", ".join(f"{one.mean:.{tuned.digits(task, metric)}f}" if one else ABSENT for one in found))
     hours = device_hours([one for run in runs for one in tuned.select("pretrain", run, "done")])
     return (
         word(words.method(axis.method)),
         word(words.setting(axis.setting, axis.method)),
         word(", ".join(words.value(value) for value, _ in axis.points)),
         word(measured),
-        word(results),
+        results,
         word(", ".join(words.value(value) for value in _used(grid, axis))),
         Entry(text=duration(hours), value=hours) if hours else number(None, ""),
     )

@@ -11,6 +11,7 @@ SETTINGS = {
     "teacher": "teacher of the first stage",
     "train.duration": "length of pretraining",
     "train.base_lr": "base learning rate",
+    "train.lr": "learning rate",
     "train.inherit_optimizer": "optimiser kept between stages",
 }
 

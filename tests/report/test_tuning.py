@@ -36,6 +36,12 @@ def test_values_stand_beside_their_results_and_what_is_used(tuned):
     ]
 
 
+def test_what_was_not_run_says_so(tuned):
+    for cell in Path("results/tuned/knn").iterdir():
+        (cell / "manifest.json").unlink()
+    assert tuning_table(read_grid(make_study()), read_grid(tuned)).rows[1][4].text == "not run"
+
+
 def test_a_study_that_names_none_has_no_such_table(tuned):
     assert tuning_grid(make_study()) is None
     assert 'id="tuning"' not in build(make_study()).read_text()
