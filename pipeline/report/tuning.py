@@ -39,7 +39,7 @@ def tuning_table(grid: Grid, tuned: Grid) -> Table:
         title="Tuning",
         caption=(
             f"What was tried for each method in the study {tuned.study.name}, one training of each value and seed, "
-            "measured on data that this study does not show. Results stand in the order of values."
+            f"measured on {', '.join(tuned.study.data)}. Results stand in the order of values."
         ),
         columns=(
             Column(key="method", title="Method"),
