@@ -5,17 +5,18 @@ where it is used: every stage that reads images imports this module, and few of 
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from pipeline.data.draws import AUGMENT, ERASE, Seed, bits
+from pipeline.data.operations import on_arrays
 from pipeline.data.transforms import MEAN, STD, Decode, normalise_, read_box, resize
 
 Cut = Callable[[Sequence[int], int, str], Tensor]  # box, size and kernel → (3, S, S) uint8
@@ -43,7 +44,7 @@ class AutoAugmented:
         from timm.data import create_transform
 
         self.image_size = image_size
-        geometry, self._colours, ending = create_transform(
+        geometry, policies, ending = create_transform(
             input_size=image_size,
             is_training=True,
             scale=scale,
@@ -60,8 +61,8 @@ class AutoAugmented:
             separate=True,
         )
         self._crop, *self._flip = geometry.transforms
+        self._policies = [on_arrays(policy) for policy in policies.transforms]
         self._erase = ending.transforms[2:]  # after two that make tensors and normalise
-        _mend(_operations(self._colours))
 
     def batch(self, images: Tensor, seed: Seed, epochs: Tensor, indices: Tensor) -> Tensor:
         sizes = torch.tensor(images.shape[2:]).expand(len(images), 2)
@@ -80,12 +81,13 @@ class AutoAugmented:
             for image, cut, sides, key in zip(changed, cuts, sizes.tolist(), keys, strict=True):
                 _seed(key)
                 box = self._crop.get_params(_shaped(*sides), self._crop.scale, self._crop.ratio)
-                pixels = cut(box, size, "bicubic").permute(1, 2, 0).contiguous()
-                picture = Image.fromarray(pixels.numpy())
-                for change in (*self._flip, self._colours):
-                    picture = change(picture)
-                rows = bytearray(picture.tobytes("raw", "RGB;L"))  # each as its reds, greens and blues: soon copied
-                image.copy_(torch.frombuffer(rows, dtype=torch.uint8).view(size, 3, size).transpose(0, 1))
+                pixels = cut(box, size, "bicubic").permute(1, 2, 0).contiguous().numpy()
+                for flip in self._flip:
+                    pixels = cv2.flip(pixels, 1) if torch.rand(1) < flip.p else pixels
+                for policy in self._policies:
+                    pixels = policy(pixels)
+                for channel, levels in zip(image, cv2.split(pixels), strict=True):
+                    channel.copy_(torch.from_numpy(levels))
                 for erase in self._erase:
                     erase(normalise_(image))
         return changed
@@ -114,8 +116,7 @@ class FramesAugmented:
             if not policy.startswith("rand-"):
                 raise ValueError(f"policy is {policy!r}; expected one of RandAugment, such as 'rand-m7-mstd0.5-inc1'")
             # What moves out of the picture leaves grey, as where no mean is named.
-            self._augment = rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC})
-            _mend(self._augment.ops)
+            self._augment = on_arrays(rand_augment_transform(policy, {"interpolation": Image.Resampling.BICUBIC}))
         self._erase = RandomErasing(erase_ratio, mode="pixel", max_count=1, device="cpu")
 
     def frames(self, pixels: Tensor, seed: int, epoch: int, index: int) -> Tensor:
@@ -126,7 +127,7 @@ class FramesAugmented:
         with _generators_kept():
             for frame in pixels.permute(0, 2, 3, 1).numpy():
                 _seed(int(bits(seed, epoch, index, AUGMENT)))  # again for each frame: so that it draws the same
-                changed.append(np.array(self._augment(Image.fromarray(frame))))
+                changed.append(self._augment(np.ascontiguousarray(frame)))
         return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2)
 
     def erased(self, video: Tensor, seed: int, epoch: int, index: int) -> Tensor:
@@ -143,28 +144,6 @@ class FramesAugmented:
 def _shaped(height: int, width: int) -> Tensor:
     """An image without pixels."""
     return torch.empty(3, height, width, device="meta")
-
-
-def posterize(image: Image.Image, bits_to_keep: int, **_: object) -> Image.Image:
-    """The highest bits of each channel, 0 to 8; with 0 of them all is black.
-
-    timm's policies of growing strength ask for 0 bits, which Pillow took until version 12 and refuses since.
-    """
-    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
-
-
-def _operations(augment: Any) -> Iterator[Any]:
-    """timm's single operations, of a policy that draws from them and of one that lists pairs."""
-    for part in augment.transforms:
-        yield from getattr(part, "ops", ())
-        for pair in getattr(part, "policy", ()):
-            yield from pair
-
-
-def _mend(operations: Iterable[Any]) -> None:
-    for operation in operations:
-        if operation.name.startswith("Posterize"):
-            operation.aug_fn = posterize
 
 
 def _seed(key: int) -> None:

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from pipeline.config import PROTOCOLS, RECIPES, ConfigError, available_methods
 from pipeline.config.heads import RECIPE_HEAD
 from pipeline.config.sections import section
 from pipeline.data.augment import build_transform
-from pipeline.data.policies import AutoAugmented, _operations, posterize
 from pipeline.data.transforms import normalised
 from tests.real import ROOT
 
@@ -69,18 +67,3 @@ def test_twenty_thousand_samples_raise_nothing(name):
         epochs, indices = torch.tensor([index % 7]), torch.tensor([index])
         image = normalised(transform.read(lambda *_: pictures[index % 3], sizes, 0, epochs, indices))[0]  # noqa: B023
         assert image.shape == (3, 16, 16) and torch.isfinite(image).all()
-
-
-def test_posterize_keeps_no_bit_where_the_policy_asks_for_none():
-    """As Pillow had it when the papers' code was written: `value & ~(2 ** (8 - bits) - 1)`."""
-    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
-    for bits in range(9):
-        kept = np.asarray(posterize(image, bits))
-        assert np.array_equal(kept, np.asarray(image) & (~(2 ** (8 - bits) - 1) & 255)), bits
-
-
-@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "augmix-m9-mstd0.5", "v0"])
-def test_every_policy_is_given_a_posterize_that_takes_no_bits(policy):
-    augment = AutoAugmented(16, (0.08, 1.0), (0.75, 1.33), policy, 0.0)
-    found = [operation for operation in _operations(augment._colours) if operation.name.startswith("Posterize")]
-    assert found and all(operation.aug_fn is posterize for operation in found)

@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
+from pipeline.data import operations
 from pipeline.data.draws import AUGMENT, bits
-from pipeline.data.policies import FramesAugmented, posterize
+from pipeline.data.policies import FramesAugmented
 
 POLICY = "rand-m7-mstd0.5-inc1"
 # PySlowFast's operations of growing strength, in its order.
@@ -31,17 +31,16 @@ def slowly(clip, key):
     """Operation after operation on the list of frames, each with the strength that was drawn for it once."""
     random.seed(key)
     np.random.seed(key % 2**32)
-    frames = [Image.fromarray(frame) for frame in clip.permute(0, 2, 3, 1).numpy()]
+    frames = [np.ascontiguousarray(frame) for frame in clip.permute(0, 2, 3, 1).numpy()]
     for name in np.random.choice(OPERATIONS, 2, replace=True):
         if random.random() > 0.5:
             continue
         strength = min(10.0, max(0.0, random.gauss(7, 0.5)))
         level = LEVEL_TO_ARG[name]
         arguments = () if level is None else level(strength, {})
-        operation = posterize if name.startswith("Posterize") else NAME_TO_OP[name]
-        how = {"fillcolor": (128, 128, 128), "resample": Image.Resampling.BICUBIC}
-        frames = [operation(frame, *arguments, **how) for frame in frames]
-    return torch.from_numpy(np.stack([np.asarray(frame) for frame in frames])).permute(0, 3, 1, 2)
+        operation = operations.OPERATIONS[NAME_TO_OP[name].__name__]
+        frames = [operation(frame, *arguments, fillcolor=(128, 128, 128)) for frame in frames]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
 
 
 def test_randaugment_draws_once_for_all_frames(clip):
