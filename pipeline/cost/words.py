@@ -10,6 +10,10 @@ from pipeline.cost.estimate import GIB, Estimate, Forecast, total_kwh
 
 NUMBERS = (1, 8, 64, 512)  # of devices, of which the wall clock is told
 MOST = 20  # cells that a refusal names
+UNCOUNTED = (
+    "Not counted: detection's and segmentation's evaluation, what is fitted on frozen features on a job's cores "
+    "(neighbours, clusters, few_labels' regressions), and the start of a job."
+)
 
 
 def report(forecast: Forecast, number: int | None = None) -> str:
@@ -121,6 +125,7 @@ def _totals(forecast: Forecast, number: int | None) -> str:
     for reason, cells in forecast.unknown.items():
         names = sorted({f"{cell.node.stage} of {cell.node.run}" for cell in cells})
         lines.append(f"Not estimated, {len(cells)} cells: {reason} ({_some(names)}).")
+    lines.append(UNCOUNTED)
     return "\n".join(lines)
 
 
