@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
 from pipeline.data import annotations
 from pipeline.data.packed import Packed, read_json
-from pipeline.data.pictures import decode_packed, open_whole
+from pipeline.data.pictures import decode_packed, decode_pixels, open_whole
 from pipeline.tasks.dense.transforms import (
     LargeScaleJitter,
     SceneCrop,
@@ -74,7 +76,7 @@ class DetectionSet(Dataset[Scene]):
     def __getitem__(self, sample: tuple[int, int]) -> Scene:
         epoch, index = sample
         entry = self.images[index]
-        image = decode_packed(self.packed, self.packed.find(entry["file_name"]))
+        image = Image.fromarray(decode_packed(self.packed, self.packed.find(entry["file_name"]), decode_pixels))
         size = image.height, image.width
         if self.jitter is None:
             view, objects = fit_inside(*size, self.image_size), []
@@ -82,13 +84,14 @@ class DetectionSet(Dataset[Scene]):
             view = self.jitter.view(*size, generator(self.seed, epoch, index))
             objects = self._objects[entry["id"]]
         masks = view.labels(self._masks(objects, size))
-        seen = masks.any(axis=(1, 2))
+        boxes = boxes_of(masks)
+        seen = boxes.any(axis=1)
         labels = np.array([self._place[entry["category_id"]] for entry in objects], np.int64)
         return Scene(
             image=view.image(image),
             image_id=entry["id"],
             size=size,
-            boxes=boxes_of(masks[seen]),
+            boxes=boxes[seen],
             labels=labels[seen],
             masks=masks[seen],
         )
@@ -145,7 +148,7 @@ class SegmentationSet(Dataset[Labelled]):
 
     def __getitem__(self, sample: tuple[int, int]) -> Labelled:
         epoch, index = sample
-        image = decode_packed(self.packed, index)
+        image = Image.fromarray(decode_packed(self.packed, index, decode_pixels))
         labels = self.labels(index)
         size = image.height, image.width
         if self.evaluate:
@@ -190,10 +193,10 @@ def run_lengths(segmentation: Any, size: tuple[int, ...]) -> dict[str, Any]:
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """The smallest box around each mask: (n, h, w) -> (n, 4) float32; right and bottom lie past the last pixel."""
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows):
-            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    """The smallest box around each mask, (n, h, w) uint8 -> (n, 4) float32; right and bottom lie past the last pixel.
+
+    Four zeros where a mask is empty.
+    """
+    boxes = np.array([cv2.boundingRect(mask) for mask in masks], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
     return boxes

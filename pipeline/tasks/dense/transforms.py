@@ -7,10 +7,13 @@ H × W pixels of the source, h × w of the result.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from pipeline.data.draws import AUGMENT, bits
+
+_LEVELS = np.arange(256, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,14 @@ class View:
             min((self.top + self.height) * down, image.height),
         )
         seen = np.asarray(image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box))
-        return seen[:, ::-1].copy() if self.flip else seen.copy()
+        return cv2.flip(seen, 1) if self.flip else seen.copy()
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
         """(..., H, W) of any kind -> (..., h, w), nearest neighbour."""
         rows = self._nearest(self.top, self.height, self.full_height, labels.shape[-2])
         columns = self._nearest(self.left, self.width, self.full_width, labels.shape[-1])
-        return labels[..., rows[:, None], columns[::-1] if self.flip else columns]
+        # Rows last: they are copied whole, and are more than those of the source where it grows.
+        return labels.take(columns[::-1] if self.flip else columns, axis=-1).take(rows, axis=-2)
 
     @staticmethod
     def _nearest(first: int, count: int, full: int, source: int) -> np.ndarray:
@@ -130,24 +134,30 @@ class SceneCrop:
 def distort(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Brightness, contrast, saturation and hue, each with probability one half (Liu et al., SSD, arXiv:1512.02325).
 
-    (h, w, 3) uint8 -> the same; contrast comes before or after saturation and hue, at random.
+    (h, w, 3) uint8 -> the same; contrast comes before or after saturation and hue, at random. From the same draws it
+    is MMSegmentation's result to the bit.
     """
-    pixels = image.astype(np.float32)
-    if random.random() < 0.5:
-        pixels = _clip(pixels + random.uniform(-32, 32))
-    contrast_first = random.random() < 0.5
-    if contrast_first and random.random() < 0.5:
-        pixels = _clip(pixels * random.uniform(0.5, 1.5))
-    saturation = random.uniform(0.5, 1.5) if random.random() < 0.5 else 1.0
-    hue = random.uniform(-18, 18) / 180 * 256 if random.random() < 0.5 else 0.0  # 18 of OpenCV's 180 degrees
-    if saturation != 1.0 or hue != 0.0:
-        hsv = np.asarray(Image.fromarray(pixels.astype(np.uint8)).convert("HSV")).astype(np.float32)
-        hsv[..., 0] = (hsv[..., 0] + hue) % 256
-        hsv[..., 1] = _clip(hsv[..., 1] * saturation)
-        pixels = np.asarray(Image.fromarray(hsv.astype(np.uint8), "HSV").convert("RGB")).astype(np.float32)
-    if not contrast_first and random.random() < 0.5:
-        pixels = _clip(pixels * random.uniform(0.5, 1.5))
-    return pixels.astype(np.uint8)
+
+    def scaled(levels: np.ndarray, factor: float = 1.0, shift: float = 0.0) -> np.ndarray:
+        return cv2.LUT(levels, (_LEVELS * factor + shift).clip(0, 255).astype(np.uint8))
+
+    def contrasted(pixels: np.ndarray) -> np.ndarray:
+        return scaled(pixels, factor=random.uniform(0.5, 1.5)) if random.integers(2) else pixels
+
+    pixels = scaled(image, shift=random.uniform(-32, 32)) if random.integers(2) else image
+    contrast_first = random.integers(2)
+    if contrast_first:
+        pixels = contrasted(pixels)
+    if random.integers(2):
+        colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        colours[..., 1] = scaled(colours[..., 1], factor=random.uniform(0.5, 1.5))
+        pixels = cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)
+    if random.integers(2):
+        colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        turned = (np.arange(256) + random.integers(-18, 18)) % 180  # OpenCV's circle has 180 steps
+        colours[..., 0] = cv2.LUT(colours[..., 0], turned.astype(np.uint8))
+        pixels = cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)
+    return pixels if contrast_first else contrasted(pixels)
 
 
 def _cut(whole: View, size: int, random: np.random.Generator, flip: bool) -> View:
@@ -161,7 +171,3 @@ def _cut(whole: View, size: int, random: np.random.Generator, flip: bool) -> Vie
         full_width=whole.full_width,
         flip=flip,
     )
-
-
-def _clip(pixels: np.ndarray) -> np.ndarray:
-    return np.clip(pixels, 0, 255)

@@ -1,6 +1,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,21 @@ def test_colours_are_distorted_within_bounds() -> None:
     means = [distort(grey, generator(0, epoch, 0)).mean() for epoch in range(60)]
     assert min(means) < 100 and max(means) > 150 and 128 in means
     assert min(means) >= 40 and max(means) <= 245
+
+
+def test_colours_are_mmsegmentations_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmseg.datasets.transforms import transforms as theirs
+
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    changed = 0
+    for seed in range(60):
+        draws = np.random.default_rng(seed)
+        monkeypatch.setattr(theirs, "random", SimpleNamespace(randint=draws.integers, uniform=draws.uniform))
+        blue_first = np.ascontiguousarray(pixels[..., ::-1])
+        expected = theirs.PhotoMetricDistortion().transform({"img": blue_first})["img"][..., ::-1]
+        assert np.array_equal(distort(pixels, np.random.default_rng(seed)), expected), seed
+        changed += not np.array_equal(expected, pixels)
+    assert changed > 50
 
 
 def test_boxes_end_past_the_last_pixel() -> None:
