@@ -15,7 +15,7 @@ import os
 import signal
 from pathlib import Path
 
-from pipeline import forkserver
+from pipeline import batches, forkserver
 from pipeline.config import load_study
 from pipeline.freshness import settle
 from pipeline.graph import Graph, command as stage_command
@@ -83,6 +83,11 @@ def cluster(*stages):
 def asked(value):
     """The same, looked up for each job."""
     return lambda wildcards: value(node(wildcards).request)
+
+
+def batch(wildcards):
+    """Short cells of which a cluster runs some in one job, one after another."""
+    return batches.batch(node(wildcards), workflow)
 
 
 # Slurm's warning before the time limit goes to every process of a job; only the stage knows what to do.
@@ -155,6 +160,8 @@ rule evaluate:
         f"logs/{CELL}.log",
     benchmark:
         f"logs/{CELL}.benchmark.tsv"
+    group:
+        batch
     resources:
         **cluster(*STUDY.tasks),
     params:

@@ -26,6 +26,7 @@ ALLOWED = {
     "plan": {"config", "graph"},
     "statistics": set(),
     "freshness": CORE | {"graph"},
+    "batches": {"graph"},
     "pace": set(),
     "forkserver": set(),
     "data": CORE | {"cell"},
@@ -40,7 +41,7 @@ ALLOWED = {
 HEAVY = {"torch", "torchvision", "timm", "mmengine", "mmcv", "mmdet", "mmseg"}
 TORCH_FREE = (
     "config", "files", "manifest", "lock", "local", "devices", "graph", "cost", "cell", "plan", "freshness", "pace",
-    "forkserver", "report",
+    "batches", "forkserver", "report",
 )  # fmt: skip
 
 

@@ -41,11 +41,13 @@ def snakemake(clone, cluster):
     """Start Snakemake on a study; a test that fails leaves none behind."""
     processes = []
 
-    def start(study, target):
-        command = ["snakemake", "--profile", "slurm", f"--configfile={study}", target]
+    def start(study, *targets, **environment):
+        command = ["snakemake", "--profile", "slurm", f"--configfile={study}", *targets]
         command.insert(1, "--slurm-init-seconds-before-status-checks=3")  # these jobs take seconds
         with (clone / "snakemake.log").open("w") as output:
-            processes.append(subprocess.Popen(command, cwd=clone, env=cluster, stdout=output, stderr=output))
+            processes.append(
+                subprocess.Popen(command, cwd=clone, env={**cluster, **environment}, stdout=output, stderr=output)
+            )
         return processes[-1]
 
     yield start

@@ -51,14 +51,20 @@ def test_the_study_runs_as_jobs(clone, cluster, snakemake, study):
     assert {state for state, *_ in seen.values()} == {"COMPLETED"}
     stages = Counter("pretrain" if stage == "pretrain" else "evaluate" for stage, _, _ in study.cells())
     expected = stages + Counter(prepare=len(study.data))
-    submitted = Counter(re.match(r"rule_(\w+?)_wildcards", comment)[1] for *_, comment in seen.values())
+    # Every cell here is short, and the only one of its encoder and data set: a job each.
+    submitted = Counter(
+        re.match(r"rule_(?:short.*_(?=evaluate$))?([a-z]+)", comment)[1] for *_, comment in seen.values()
+    )
     assert submitted == expected
 
     # GPUs were asked of Slurm as the study says, and one pretraining spanned both nodes.
     for stage, run, seed in study.cells():
         asked = study.request(stage, run)
-        rule = "pretrain_wildcards" if stage == "pretrain" else f"evaluate_wildcards_{stage}"
-        comment = f"rule_{rule}_{run}_{seed}"
+        if stage == "pretrain":
+            comment = f"rule_pretrain_wildcards_{run}_{seed}"
+        else:
+            data = study.tasks[stage].data.folder.name
+            comment = f"rule_short-{asked.gpus}gpu-1cpu-3gib-1h-{data}-{run}-{seed}_evaluate"
         _, nodes, resources, _ = next(job for job in seen.values() if job[3] == comment)
         assert int(nodes) == asked.nodes, comment
         assert (f"gpu:{asked.gpus}" in resources) == (asked.gpus > 0), comment
