@@ -1,6 +1,6 @@
 """Processor time per photograph or clip of one loader on one core, beside torchvision, Pillow, timm and PyAV.
 
-    python -m benchmarks.loader [--images 64] [--clips 4] [--rounds 5]
+    python -m benchmarks.loader [--images 64] [--clips 8] [--rounds 5]
 
 Bundled photographs, 500 x 375 and JPEG of quality 90, packed as they are and at a short side of 256, and videos of
 340 x 256 that pan over them. They take turns batch by batch in one process; each batch gives a ratio. What models
@@ -204,6 +204,7 @@ def contenders(place: Path, num_images: int, num_clips: int) -> Iterator[tuple[s
     paths = sorted((place / "videos/train/pan").glob("*.mp4"))
     for path, name in CLIPS.items():
         clips = TrainClips(place / "clips", section(path), 1, seed=0)
+        assert clips.videos.pixels is None, "they are held decoded"
         readers = {"theirs": clips_of_others(paths, section(path)), "whole": ours(clips, num_clips)}
         yield name, readers, num_clips, num_clips
 
@@ -217,7 +218,7 @@ def main() -> None:
         prog="python -m benchmarks.loader", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--clips", type=int, default=8)  # fewer would be held decoded
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     threads = torch.get_num_threads(), cv2.getNumThreads()

@@ -162,9 +162,11 @@ def training(settings: Mapping[str, Any], step: Step, samples: int, *, publishes
     batch = min(train["batch_size"], samples)
     seen = Duration.parse(train["duration"]).steps(samples, batch) * batch * settings.get("repeats", 1)
     augment = settings.get("augment", {})
-    loading = {"jitter": "jitter" if augment.get("jitter_share") else "crop"}.get(
-        augment.get("kind"), augment.get("kind")
-    )
+    loading = augment.get("kind")
+    if loading == "jitter" and not augment["jitter_share"]:
+        loading = "crop"
+    elif loading == "clip" and augment.get("policy"):
+        loading = "clip, auto"
     pictures = 2 if settings.get("views", 1) == 2 or settings.get("same_class_share") is not None else 1
     return Work(
         flops=seen * step.flops,

@@ -22,7 +22,7 @@ from pipeline.data.held import held
 from pipeline.data.packed import Packed, read_arrays, read_json
 from pipeline.data.pictures import decode_packed
 from pipeline.data.policies import FramesAugmented
-from pipeline.data.transforms import MEAN, STD, RandomCrop, denormalise
+from pipeline.data.transforms import RandomCrop, denormalise, normalise_
 from pipeline.data.video import read_frames
 
 KEY = "video"  # of a batch: what an encoder is given, (B, 3, T, H, W)
@@ -53,6 +53,12 @@ class Videos:
         """(T, 3, H, W) uint8 of some frames of a video."""
         pixels = self.pixels[index][list(frames)] if self.pixels is not None else self._decode(index, frames)
         return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+
+    def clips(self, index: int, sampling: Mapping[str, Any], shares: Sequence[float]) -> list[Tensor]:
+        """Clips of a video that begin at the shares, see `clip_frames`, of one decoding: (T, 3, H, W) uint8 each."""
+        length, fps = int(self.frames[index]), float(self.fps[index])
+        wanted = [clip_frames(length, fps, sampling, share) for share in shares]
+        return list(self.read(index, [frame for clip in wanted for frame in clip]).split(len(wanted[0])))
 
     def _decode_all(self) -> np.ndarray:
         return np.stack([self._decode(index, range(self.frames[index])) for index in range(len(self))])
@@ -102,23 +108,22 @@ class TrainClips(Dataset[dict[str, Tensor]]):
         epochs, indices = torch.tensor(samples, dtype=torch.int64).unbind(1)
         epochs = (epochs[:, None] * self.repeats + torch.arange(self.repeats)).flatten()
         indices = indices.repeat_interleave(self.repeats)
-        starts = uniform(self.seed, epochs, indices, 1, START)[:, 0].tolist()
+        starts = uniform(self.seed, epochs, indices, 1, START).view(-1, self.repeats).tolist()
         clips = list(zip(epochs.tolist(), indices.tolist(), strict=True))
-        frames = [self._frames(*clip, start) for clip, start in zip(clips, starts, strict=True)]
+        items = indices[:: self.repeats].tolist()
+        whole = [clip for item, shares in zip(items, starts, strict=True)
+                 for clip in self.videos.clips(item, self.augment, shares)]  # fmt: skip
+        frames = [self.policy.frames(pixels, self.seed, *which) for pixels, which in zip(whole, clips, strict=True)]
         boxes, flips = self._crops(frames, epochs, indices)
-        video = []
-        for pixels, (top, left, height, width), flip in zip(frames, boxes, flips, strict=True):
-            cut = _resized(pixels[..., top : top + height, left : left + width], self.crop.image_size)
-            video.append(cut.flip(3) if flip else cut)
-        video = _normalise(torch.stack(video))
-        video = [self.policy.erased(clip, self.seed, *which) for clip, which in zip(video, clips, strict=True)]
-        return {"video": torch.stack(video), "labels": self.labels[indices], "epoch": epochs, "index": indices}
-
-    def _frames(self, epoch: int, index: int, start: float) -> Tensor:
-        """(T, 3, H, W) uint8, before the crop."""
-        length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
-        pixels = self.videos.read(index, clip_frames(length, fps, self.augment, start))
-        return self.policy.frames(pixels, self.seed, epoch, index)
+        size = self.crop.image_size
+        video = torch.empty(len(clips), 3, self.augment["num_frames"], size, size)
+        for clip, pixels, (top, left, height, width), flip, which in zip(
+            video, frames, boxes, flips, clips, strict=True
+        ):
+            cut = normalise_(_resized(pixels[..., top : top + height, left : left + width], size))
+            clip.copy_((cut.flip(3) if flip else cut).transpose(0, 1))
+            clip.copy_(self.policy.erased(clip, self.seed, *which))
+        return {"video": video, "labels": self.labels[indices], "epoch": epochs, "index": indices}
 
     def _crops(self, frames: list[Tensor], epochs: Tensor, indices: Tensor) -> tuple[list[list[int]], list[bool]]:
         """Boxes and flips, drawn once for all clips of a size: one at a time they cost more than a small step."""
@@ -168,15 +173,15 @@ class EvalClips(Dataset[dict[str, Tensor]]):
 
     def _views(self, index: int) -> Tensor:
         settings, size, views = self.settings, self.settings["image_size"], []
-        length, fps = int(self.videos.frames[index]), float(self.videos.fps[index])
-        for view in range(number := settings["temporal_views"]):
-            share = 0.5 if number == 1 else view / (number - 1)
-            pixels = self.videos.read(index, clip_frames(length, fps, settings, share))
+        number = settings["temporal_views"]
+        starts = [0.5] if number == 1 else [view / (number - 1) for view in range(number)]
+        for pixels in self.videos.clips(index, settings, starts):
             room = [side - size for side in pixels.shape[2:]]
             for crop in [0.5] if settings["spatial_crops"] == 1 else [0.0, 0.5, 1.0]:
                 shares = (crop, 0.5) if room[0] > room[1] else (0.5, crop)
                 top, left = (round(share * free) for share, free in zip(shares, room, strict=True))
-                views.append(_normalise(pixels[..., top : top + size, left : left + size].float()))
+                seen = pixels[..., top : top + size, left : left + size]
+                views.append(normalise_(seen.to(torch.float32, copy=True)).transpose(0, 1))
         return torch.stack(views)
 
 
@@ -252,9 +257,3 @@ def montage(rows: Mapping[str, Tensor], least: int = 64, gap: int = 4, most: int
 def _resized(frames: Tensor, size: int) -> Tensor:
     """(T, 3, H, W) uint8 -> (T, 3, S, S) float32 in [0, 255], bilinear."""
     return F.interpolate(frames.float(), size=(size, size), mode="bilinear", align_corners=False)
-
-
-def _normalise(frames: Tensor) -> Tensor:
-    """(..., T, 3, S, S) in [0, 255] -> (..., 3, T, S, S), ImageNet's zero mean and unit deviation."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (MEAN, STD))
-    return ((frames - mean) / std).transpose(-4, -3)

@@ -53,6 +53,22 @@ def test_repeated_clips_are_draws_of_their_own(folder):
     assert video.example(settings, 4)["video"].shape == batch["video"].shape
 
 
+def test_the_clips_of_a_video_come_of_one_decoding(folder, monkeypatch):
+    clips = video.open_train(folder, recipe("mae_st"), seed=0)
+    held = clips.__getitems__([(0, 5), (1, 7)])["video"]
+    monkeypatch.setattr(clips.videos, "pixels", None)
+    asked, decode = [], clips.videos._decode
+    monkeypatch.setattr(clips.videos, "_decode", lambda index, frames: asked.append(index) or decode(index, frames))
+    assert torch.equal(clips.__getitems__([(0, 5), (1, 7)])["video"], held)
+    assert asked == [5, 7] and clips.repeats == 2
+    views = video.open_eval(folder, "val", {**EVAL, "temporal_views": 3})
+    held = views[(0, 2)]["video"]
+    monkeypatch.setattr(views.videos, "pixels", None)
+    monkeypatch.setattr(views.videos, "_decode", lambda index, frames: asked.append(index) or decode(index, frames))
+    decode = type(views.videos)._decode.__get__(views.videos)
+    assert torch.equal(views[(0, 2)]["video"], held) and asked == [5, 7, 2]
+
+
 def test_pixels_are_those_of_the_file_normalised(folder):
     clips = video.open_eval(folder, "val", EVAL)
     shown = clips[(0, 2)]["video"][0]
