@@ -25,7 +25,7 @@ class Node:
     stage: `prepare`, `pretrain` or the name of a task of the study.
     run: that it treats, or for `prepare` the data set. seed: of both, None for `prepare`.
     inputs: folders that it reads, by part: `data`, `teacher`, `encoder`.
-    settings: all numbers that it works with. identity: those that its result depends on.
+    settings: all numbers that it works with. identity: those that its result depends on, the same for all seeds.
     request: what a cluster job of it asks for.
     """
 
@@ -44,8 +44,11 @@ class Node:
         return {"source": spec.source, **spec.options}
 
     @property
-    def identity(self) -> dict[str, Any]:
-        return self.decisive(self.settings)
+    def identity(self) -> Mapping[str, Any]:
+        known, key = self.study.identities, (self.stage, self.run)
+        if key not in known:
+            known[key] = self.decisive(self.settings)
+        return known[key]
 
     def decisive(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What of settings, its own or those of an earlier time, decides its result."""
@@ -56,14 +59,14 @@ class Node:
         """As DVC knows it: `knn@mae-0`, `prepare@digits`."""
         return f"{self.stage}@{self._cell}"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where it publishes its manifest and `files/`."""
         if self.stage == "prepare":
             return self.study.data[self.run].folder
         return Path("results") / self.study.name / self.stage / self._cell
 
-    @property
+    @cached_property
     def manifest(self) -> Path:
         return self.folder / "manifest.json"
 

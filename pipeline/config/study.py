@@ -129,14 +129,35 @@ class Study:
         if (stage, run) not in self._settings:
             own = self.runs[run]
             if stage == "pretrain":
-                found = _recipe(own, self.scale) | ({} if own.weights is None else {"weights": own.weights})
+                found = self._recipes.get(run) or _recipe(own, self.scale)
+                found = found if own.weights is None else {**found, "weights": own.weights}
             else:
-                found = _protocol(self.tasks[stage], self.scale, self._resolved("pretrain", run)["model"])
+                found = self._protocol(stage, self._resolved("pretrain", run)["model"])
             self._settings[stage, run] = {**found, "threads": self.request(stage, run).threads}
         return self._settings[stage, run]
 
+    def _protocol(self, task: str, model: str) -> dict[str, Any]:
+        """A task's protocol for runs of one model, which may be hundreds."""
+        if (task, model) not in self._protocols:
+            self._protocols[task, model] = _protocol(self.tasks[task], self.scale, model)
+        return self._protocols[task, model]
+
     @cached_property
     def _settings(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {}
+
+    @cached_property
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        """By run, where they were read before the study was whole."""
+        return {}
+
+    @cached_property
+    def _protocols(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {}
+
+    @cached_property
+    def identities(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """What decides the results of a stage of a run, once a node of theirs was asked for it."""
         return {}
 
     @cached_property
@@ -222,7 +243,8 @@ def load_study(path: str | Path) -> Study:
         name: _run(name, entry, seeds, data, stages, methods) for name, entry in mapping(raw["runs"], "runs").items()
     }
     _check_teachers(runs, path)
-    encoders = {name: _encoder(run, raw["scale"]) for name, run in runs.items()}
+    recipes = {name: _recipe(run, raw["scale"]) for name, run in runs.items()}
+    encoders = {name: _encoder(run, recipes[name]["model"]) for name, run in runs.items()}
     study = Study(
         path=path,
         name=path.stem,
@@ -236,6 +258,7 @@ def load_study(path: str | Path) -> Study:
         cluster=parse_requests(raw.get("cluster"), ["prepare", *stages], "cluster"),
         tuning=_tuning(raw.get("tuning"), path),
     )
+    study._recipes.update(recipes)
     for stage, run, _ in study.cells():
         study._resolved(stage, run)
     return study
@@ -406,9 +429,8 @@ def _recipe(run: Run, scale: str) -> dict[str, Any]:
     return {"version": run.head.version, "method": method, "data": run.data.name, **settings}
 
 
-def _encoder(run: Run, scale: str) -> tuple[str, str, Family]:
-    """The model of a run, which its method can train, and its family."""
-    model = _recipe(run, scale)["model"]
+def _encoder(run: Run, model: str) -> tuple[str, str, Family]:
+    """The model of a run, which its method can train, with the name of its family, and that."""
     name, family = family_of(model, f"runs.{run.name}")
     if name not in run.head.encoders:
         fitting = [other for other, size in models().items() if size["family"] in run.head.encoders]
