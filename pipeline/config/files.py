@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ DEEPEST = 50  # lists and mappings within each other
 
 
 def read(path: Path, what: str) -> dict[str, Any]:
-    """The mapping that a file holds, as a copy.
+    """The mapping that a file holds, as a copy; raises what `look` does."""
+    return dict(copied(look(path, what)))
+
+
+def look(path: Path, what: str) -> Mapping[str, Any]:
+    """The mapping that a file holds, the same for all who ask and not to be changed: planning asks thousands of times.
 
     Raises:
         ConfigError: there is no such file, it is no YAML, or holds something else; `what` is what was looked for.
@@ -25,7 +31,7 @@ def read(path: Path, what: str) -> dict[str, Any]:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or state.st_size > MOST_BYTES:
             raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
-        raw = copied(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
+        raw = _parse(path.resolve(), state.st_mtime_ns, state.st_size)
     except FileNotFoundError:
         others = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise ConfigError(f"there is no {what} {path}; available: {others}{nearest(path, others)}") from None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config.files import read
+from pipeline.config.files import look
 from pipeline.config.parse import parse
 
 RECIPES = Path("config/recipes")
@@ -79,7 +79,7 @@ def recipe_head(name: str) -> RecipeHead:
         ConfigError: it is missing or not understood.
     """
     path = RECIPES / f"{name}.yaml"
-    raw = read(path, "recipe")
+    raw = look(path, "recipe")
     return parse(RecipeHead, {key: value for key, value in raw.items() if key in RECIPE_HEAD}, str(path))
 
 
@@ -90,7 +90,7 @@ def protocol_head(name: str) -> ProtocolHead:
         ConfigError: it is missing or not understood.
     """
     path = PROTOCOLS / f"{name}.yaml"
-    raw = read(path, "protocol")
+    raw = look(path, "protocol")
     return parse(ProtocolHead, {key: value for key, value in raw.items() if key in PROTOCOL_HEAD}, str(path))
 
 
@@ -111,4 +111,4 @@ def available_tasks() -> list[str]:
 
 
 def _module(recipe: Path) -> str:
-    return read(recipe, "recipe").get("method") or recipe.stem
+    return look(recipe, "recipe").get("method") or recipe.stem

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.augment import augmentation
 from pipeline.config.errors import ConfigError, mapping, nearest
-from pipeline.config.files import read
+from pipeline.config.files import copied, look
 from pipeline.config.models import models
 from pipeline.config.parse import check_fields, verdict
 from pipeline.config.training import Train
@@ -39,11 +39,11 @@ def section(
     Raises:
         ConfigError: on the first mistake.
     """
-    raw = read(path, "recipe")
+    raw = look(path, "recipe")
     scales = [key for key in raw if key not in head]
     if scale not in scales:
         raise ConfigError(f"{path} has no section {scale!r}; available scales: {scales}{nearest(scale, scales)}")
-    settings = mapping(raw[scale], f"{path}: {scale}")
+    settings = mapping(copied(raw[scale]), f"{path}: {scale}")
     overlays = mapping(settings.pop("by_model", {}), f"{path}: {scale}.by_model")
     flat = flatten(settings)
     if model is None and "model" not in settings:
