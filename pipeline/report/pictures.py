@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -68,7 +69,7 @@ def write_pictures(grid: Grid, folder: Path) -> list[Picture]:
     """The pictures of each run and stage as files of a folder, named by their content; `uri` is `<folder>/<file>`."""
     found = []
     for outcome, path, caption in choose_pictures(grid):
-        content, kind, size = _scaled(path, *LADDER[0])
+        content, kind, size = _files(grid)[path]
         file = folder / f"{sha256(content).hexdigest()[:16]}.{kind.removeprefix('image/')}"
         file.write_bytes(content)
         found.append(_picture(outcome, path, caption, f"{folder.name}/{file.name}", size))
@@ -77,17 +78,12 @@ def write_pictures(grid: Grid, folder: Path) -> list[Picture]:
 
 def choose_pictures(grid: Grid) -> list[tuple[Outcome, Path, str]]:
     """Cell, file and caption of every whole picture of each run's first seed that is done."""
-    broken = broken_pictures(grid)
-    return [entry for entry in _listed(grid) if entry[1] not in broken]
+    return [entry for entry in _listed(grid) if entry[1] in _files(grid)]
 
 
 def broken_pictures(grid: Grid) -> frozenset[Path]:
     """The files among those to be shown that hold no whole picture of a kind that a page shows."""
-
-    def look() -> frozenset[Path]:
-        return frozenset(path for _, path, _ in _listed(grid) if not _is_picture(path))
-
-    return grid.once(("broken pictures",), look)
+    return frozenset(path for _, path, _ in _listed(grid)) - _files(grid).keys()
 
 
 def step(path: Path) -> int | None:
@@ -120,13 +116,17 @@ def _listed(grid: Grid) -> list[tuple[Outcome, Path, str]]:
     return listed
 
 
-def _is_picture(path: Path) -> bool:
-    try:
-        with Image.open(path, formats=list(_TYPES)) as image:
-            image.load()
-    except Exception:  # broken files make the decoders raise nearly anything
-        return False
-    return True
+def _files(grid: Grid) -> Mapping[Path, tuple[bytes, str, tuple[int, int]]]:
+    """Bytes, media type and size of every whole picture, as fine as a file beside the page has it."""
+
+    def look() -> dict[Path, tuple[bytes, str, tuple[int, int]]]:
+        found = {}
+        for _, path, _ in _listed(grid):
+            with suppress(Exception):  # broken files make the decoders raise nearly anything
+                found[path] = _scaled(path, *LADDER[0])
+        return found
+
+    return grid.once(("pictures",), look)
 
 
 def _picture(outcome: Outcome, path: Path, caption: str, uri: str, size: tuple[int, int]) -> Picture:
@@ -183,4 +183,6 @@ def _scaled(path: Path, side: int, quality: int) -> tuple[bytes, str, tuple[int,
             image.convert("RGB").save(stream, "WEBP", quality=quality, method=METHOD)
             if kind is None or len(stream.getvalue()) < len(content):
                 content, kind, size = stream.getvalue(), "image/webp", image.size
+        else:
+            image.load()  # which tells whether it is whole
     return content, kind, size

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline import manifest
 from pipeline.report.build import build
 from pipeline.report.grid import read_grid
-from pipeline.report.pictures import find_pictures, group_pictures
+from pipeline.report.pictures import broken_pictures, find_pictures, group_pictures, write_pictures
 from tests.small import folder as folder_of
 
 from .made import make_study, publish
@@ -30,6 +30,15 @@ def test_one_seed_of_each_run_is_shown_unchanged_when_small(study):
     known = manifest.read(folder_of(study, "pretrain", "mae", 0) / "manifest.json")["artefacts"]["files/picture.png"]
     assert first.uri.startswith("data:image/png;base64,")
     assert hashlib.sha256(decode(first.uri)).hexdigest() == known["sha256"]
+
+
+def test_what_makes_a_file_of_a_picture_tells_whether_it_is_whole(study, monkeypatch, tmp_path):
+    """Each was decoded once more to tell."""
+    opened, open_ = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *given, **more: opened.append(given) or open_(*given, **more))
+    grid = read_grid(study)
+    broken, written = broken_pictures(grid), write_pictures(grid, tmp_path)
+    assert not broken and len(written) == len(opened) == 3 + 4 + 4
 
 
 def test_large_pictures_are_scaled_into_the_budget(study):
