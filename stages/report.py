@@ -10,6 +10,7 @@ Cells that failed or were not run are rows that say so; nothing is trained and t
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 from pipeline.config import ConfigError, load_study
@@ -25,6 +26,7 @@ def main() -> None:
     )
     parser.add_argument("--study", required=True, metavar="FILE", help="the study, such as config/demo.yaml")
     arguments = parser.parse_args()
+    gc.set_threshold(100_000)  # not 700: what drawing leaves would be looked for among all records each time
     try:
         study = load_study(arguments.study)
         page = build(study)
