@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -59,6 +60,7 @@ def snakemake_jobs(folder: Path, study: str = "demo") -> Iterator[list[Any]]:
         workflow = api.workflow(ResourceSettings(cores=1), settings, snakefile=folder / "Snakefile", workdir=folder)
         with contextlib.redirect_stdout(io.StringIO()):
             workflow.dag(DAGSettings(targets={"all"}, forceall=True)).printrulegraph()  # has it resolve the graph
+        gc.enable()  # which the Snakefile stops for the process that it takes for Snakemake's own
         yield [job for job in workflow._workflow.dag.jobs if job.rule.name != "all"]
 
 
