@@ -1,4 +1,4 @@
-"""Scenes for detection and segmentation: scanned digits inked over photographs, with their true masks.
+"""Scenes for detection and segmentation: scanned digits over photographs, as ink or on cards, with their true masks.
 
 The photographs are those that come with scikit-image. Training and validation share neither a scan nor a
 pixel of a photograph: each photograph is cut in two across its longer side. H by W pixels, both `image_size`.
@@ -14,7 +14,7 @@ from pipeline.config import ConfigError
 from pipeline.config.types import Amount, Count, Fraction, Natural, Range, Seed, Share
 from pipeline.data.bundled import bundled
 from pipeline.data.pictures import to_rgb
-from pipeline.data.scans import Array, Jitter, Scans, brightness, draw_ink, split_scans
+from pipeline.data.scans import Array, Jitter, Scans, brightness, draw_ink, split_scans, two_colours
 
 _FILES = (
     "astronaut.png brick.png camera.png chelsea.png coffee.png grass.png gravel.png hubble_deep_field.jpg ihc.png "
@@ -39,11 +39,13 @@ class Options:
     num_digits: fewest and most of a scene.
     digit_size: smallest and largest side of a scan's square, in pixels.
     rotation, shear: largest turn in degrees, largest slant.
-    contrast: least difference in brightness of ink and the ground below it, of 1.
+    contrast: least difference in brightness of ink and the ground below it, of 1; on cards, of the pair of colours.
     colour: share of photograph and coloured ink in what else is white ink on a black ground, as in `digits`.
     crowd_share: of scenes with a heap of small digits, annotated as one crowd.
     val_share: of the scans and of each photograph, kept for validation.
     seed: of all of it.
+    card_colour: of digits on plain cards, which then are the objects: share of the pair of colours in what else is
+        white ink on a black card. None for ink on the photographs themselves.
     """
 
     train_images: Count
@@ -61,6 +63,7 @@ class Options:
     crowd_share: Fraction
     val_share: Share
     seed: Seed
+    card_colour: Fraction | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.photos if name not in PHOTOS]
@@ -78,7 +81,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Thing:
-    """A digit, or a crowd of one digit: its class and the pixels of it that are seen, (H, W) bool."""
+    """A digit, its card, or a crowd of one digit: its class and the pixels of it that are seen, (H, W) bool."""
 
     digit: int
     mask: Array
@@ -91,7 +94,7 @@ class Scene:
 
     canvas: (H, W, 3) float32 in [0, 1].
     grounds: (H, W) positions in `photos`.
-    edges: (H, W) bool, where there is any ink.
+    edges: (H, W) bool, where there is any ink, or a card.
     things: what lies on the ground, the later ones above the earlier.
     """
 
@@ -121,6 +124,17 @@ class Scene:
         self.edges[window] |= ink > _TRACE
         mask = np.zeros(self.edges.shape, bool)
         mask[window] = ink > _SOLID
+        return self._cover(mask)
+
+    def lay(self, card: Array, top: int, left: int) -> Array:
+        """Lays a card, (h, w, 3) in [0, 1], over what is there; returns its mask, (H, W) bool."""
+        window = (slice(top, top + card.shape[0]), slice(left, left + card.shape[1]))
+        self.canvas[window], self.edges[window] = card, True
+        mask = np.zeros(self.edges.shape, bool)
+        mask[window] = True
+        return self._cover(mask)
+
+    def _cover(self, mask: Array) -> Array:
         for thing in self.things:
             thing.mask[mask] = False
         return mask
@@ -177,15 +191,19 @@ def _lay_ground(options: Options, photos: list[Array], rng: np.random.Generator)
 
 
 def _add_digit(options: Options, scans: Scans, scene: Scene, rng: np.random.Generator) -> None:
-    """Inks one digit where it covers little of the others; leaves it out if no such place turns up."""
+    """Places one digit where it covers little of the others; leaves it out if no such place turns up."""
     size = int(rng.integers(options.digit_size[0], options.digit_size[1] + 1))
     digit = int(rng.choice(options.digits))
     taken = scene.taken()
     for _ in range(_TRIES):
         top, left = rng.integers(0, options.image_size - size + 1, 2)
         if taken[top : top + size, left : left + size].mean() < 0.1:
-            colour = _colour(options, scene.canvas[top : top + size, left : left + size], rng)
-            mask = scene.ink(_scan(options, scans, digit, size, rng), top, left, colour)
+            if options.card_colour is None:
+                colour = _colour(options, scene.canvas[top : top + size, left : left + size], rng)
+                mask = scene.ink(_scan(options, scans, digit, size, rng), top, left, colour)
+            else:
+                card = _card(options.card_colour, options.contrast, _scan(options, scans, digit, size, rng), rng)
+                mask = scene.lay(card, top, left)
             scene.things.append(Thing(digit, mask, crowd=False))
             return
 
@@ -207,6 +225,12 @@ def _scan(options: Options, scans: Scans, digit: int, size: int, rng: np.random.
     """The ink of a scan of the digit, (size, size)."""
     jitter = Jitter(scale=_SCALE, shift=0.0, rotation=options.rotation, shear=options.shear)
     return draw_ink(scans.ink[scans.pick(np.array([digit]), rng)], size, jitter, rng)[0]
+
+
+def _card(share: float, contrast: float, ink: Array, rng: np.random.Generator) -> Array:
+    """A card with the ink of a scan, (S, S), in a pair of colours as `digits` has them: (S, S, 3) in [0, 1]."""
+    ground, colour = (np.float32(share) * colours for colours in two_colours(1, contrast, rng))
+    return ground + ink[..., None] * (colour + np.float32(1 - share) - ground)
 
 
 def _colour(options: Options, ground: Array, rng: np.random.Generator) -> Array:

@@ -65,6 +65,20 @@ def test_pixels_without_ink_are_those_of_the_photographs():
     assert (windows == piece[same]).all((2, 3)).any()
 
 
+def test_cards_are_the_objects_and_look_like_the_images_of_digits():
+    options = dataclasses.replace(OPTIONS, card_colour=0.05, contrast=0.35, crowd_share=0.0)
+    scenes = list(compose(options, "train"))
+    whole = 0
+    for scene in scenes:
+        assert (scene.edges == np.any([thing.mask for thing in scene.things], axis=0)).all()
+        for thing in scene.things:
+            if thing.mask.sum() in {side**2 for side in range(16, 25)}:  # no other card lies on it
+                card, whole = scene.image[thing.mask].mean(axis=1), whole + 1
+                assert np.quantile(card, 0.25) < 20 and card.max() > 150  # white ink on black, whatever is below
+    assert whole > 12
+    assert max(np.median(scene.image[~scene.edges]) for scene in scenes) > 60
+
+
 def test_boxes_are_tight():
     mask = np.zeros((9, 12), bool)
     mask[2:5, 7] = mask[4, 3:8] = True
