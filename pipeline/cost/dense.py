@@ -92,7 +92,9 @@ def _mask_rcnn(heads: Mapping[str, Any], levels: Sequence[Level], classes: int) 
 
 
 def _upernet(heads: Mapping[str, Any], levels: Sequence[Level], classes: int) -> Part:
-    inner, (deepest, coarse), (_, fine) = heads["channels"], levels[-1], levels[0]
+    inner, (deepest, coarse), (finest, fine) = heads["channels"], levels[-1], levels[0]
+    if inner is None:  # a linear classifier
+        return conv(fine**2, finest, classes, 1)
     pooled = sum((conv(scale**2, deepest, inner, 1) for scale in heads["pool_scales"]), NOTHING)
     pooled += conv(coarse**2, deepest + len(heads["pool_scales"]) * inner, inner, 9)
     lateral = sum((conv(s**2, w, inner, 1) + conv(s**2, inner, inner, 9) for w, s in levels[:-1]), NOTHING)

@@ -1,4 +1,4 @@
-"""Segmentation: UPerNet on the pretrained encoder, mean intersection over union.
+"""Segmentation: UPerNet, or a linear classifier, on the pretrained encoder, mean intersection over union.
 
 Xiao et al., "Unified Perceptual Parsing", ECCV 2018, arXiv:1807.10221, as mmseg has it, on rescaled taps of a plain ViT
 with relative position bias and LayerScale added for transfer: Bao et al. (BEiT), arXiv:2106.08254, whom He et al. 2022
@@ -60,13 +60,15 @@ PICTURE = {
 class HeadOptions:
     """Sizes of the heads, and the windows of evaluation.
 
-    channels: width of UPerNet. pool_scales: bins of its pyramid pooling.
+    channels: width of UPerNet; None for a linear classifier of the first level's pixels in its place, and no auxiliary
+        head: Strudel et al. (Segmenter), ICCV 2021, arXiv:2105.05633, sec. 3.2.
+    pool_scales: bins of its pyramid pooling.
     auxiliary_channels, auxiliary_weight, auxiliary_level: width, weight in the loss and level of the auxiliary head.
     dropout: before the classifiers.
     stride: of the windows, one crop in size, that evaluation slides over an image, in pixels.
     """
 
-    channels: int
+    channels: int | None
     pool_scales: Sequence[int]
     auxiliary_channels: int
     auxiliary_weight: float
@@ -75,8 +77,8 @@ class HeadOptions:
     stride: int
 
 
-def upernet(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOptions) -> EncoderDecoder:
-    """mmseg's UPerNet over a pyramid.
+def segmentor(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOptions) -> EncoderDecoder:
+    """mmseg's UPerNet over a pyramid, or a linear classifier.
 
     Args:
         backbone: maps, finest first.
@@ -95,6 +97,32 @@ def upernet(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOp
     def loss(weight: float) -> dict[str, Any]:
         return {"type": CrossEntropyLoss, "use_sigmoid": False, "loss_weight": weight}
 
+    if options.channels is None:
+        width = backbone.channels[0]
+        linear = {"type": FCNHead, "in_channels": width, "channels": width, "in_index": 0, "num_convs": 0}
+        heads = {"decode_head": ConfigDict(**linear, concat_input=False, loss_decode=loss(1.0), **common)}
+    else:
+        heads = {
+            "decode_head": ConfigDict(
+                type=UPerHead,
+                in_channels=backbone.channels,
+                in_index=list(range(len(backbone.channels))),
+                pool_scales=tuple(options.pool_scales),
+                channels=options.channels,
+                loss_decode=loss(1.0),
+                **common,
+            ),
+            "auxiliary_head": ConfigDict(
+                type=FCNHead,
+                in_channels=backbone.channels[options.auxiliary_level],
+                in_index=options.auxiliary_level,
+                channels=options.auxiliary_channels,
+                num_convs=1,
+                concat_input=False,
+                loss_decode=loss(options.auxiliary_weight),
+                **common,
+            ),
+        }
     # As in BEiT's code the loss is averaged over all pixels, ignored ones included; mmseg warns of that.
     warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False")
     model = EncoderDecoder(
@@ -106,25 +134,7 @@ def upernet(backbone: Pyramid, num_classes: int, crop_size: int, options: HeadOp
             seg_pad_val=IGNORE,
         ),
         backbone=ConfigDict(type=lambda: backbone),
-        decode_head=ConfigDict(
-            type=UPerHead,
-            in_channels=backbone.channels,
-            in_index=list(range(len(backbone.channels))),
-            pool_scales=tuple(options.pool_scales),
-            channels=options.channels,
-            loss_decode=loss(1.0),
-            **common,
-        ),
-        auxiliary_head=ConfigDict(
-            type=FCNHead,
-            in_channels=backbone.channels[options.auxiliary_level],
-            in_index=options.auxiliary_level,
-            channels=options.auxiliary_channels,
-            num_convs=1,
-            concat_input=False,
-            loss_decode=loss(options.auxiliary_weight),
-            **common,
-        ),
+        **heads,
         train_cfg=ConfigDict(),
         test_cfg=ConfigDict(mode="slide", crop_size=(crop_size, crop_size), stride=(options.stride, options.stride)),
     )
@@ -143,7 +153,7 @@ def build(settings: Mapping[str, Any], encoder: Any, num_classes: int) -> Encode
         shrink=False,
         norm=_batch_norm(),
     )
-    return upernet(backbone, num_classes, settings["crop"]["crop_size"], HeadOptions(**settings["heads"]))
+    return segmentor(backbone, num_classes, settings["crop"]["crop_size"], HeadOptions(**settings["heads"]))
 
 
 def pack(images: Sequence[Labelled]) -> dict[str, Any]:

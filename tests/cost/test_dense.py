@@ -53,13 +53,15 @@ def test_mask_rcnn_costs_what_the_counter_says(model, changes):
 
 
 @pytest.mark.parametrize("model", ["vit_micro", "beit_micro", "resnet_micro"])
+@pytest.mark.parametrize("changes", [{}, {"heads__channels": None}], ids=["upernet", "linear"])
 @torch.no_grad()
-def test_upernet_costs_what_the_counter_says(model):
-    settings = protocol("segment", model)
+def test_segmentation_costs_what_the_counter_says(model, changes):
+    settings = protocol("segment", model, **changes)
     segmentor = segment.build(settings, build_encoder(model, 16), CLASSES).eval()
     side = settings["crop"]["crop_size"]
     with FlopCounterMode(display=False) as count:
         maps = segmentor.backbone(torch.randn(1, 3, side, side))
         segmentor.decode_head(maps)
-        segmentor.auxiliary_head(maps)
+        if segmentor.with_auxiliary_head:
+            segmentor.auxiliary_head(maps)
     assert forward(settings, model) == pytest.approx(count.get_total_flops(), rel=1e-6)

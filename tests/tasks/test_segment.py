@@ -119,6 +119,19 @@ def test_ignored_pixels_do_not_move_the_loss(cell: SimpleNamespace) -> None:
     assert nothing.abs().max() == 0
 
 
+def test_without_channels_a_linear_classifier_of_patches_is_all_that_is_added(cell: SimpleNamespace) -> None:
+    pyramid = cell.settings["pyramid"] | {"scales": [1], "taps": [3]}
+    settings = cell.settings | {"heads": cell.settings["heads"] | {"channels": None}, "pyramid": pyramid}
+    model = segment.build(settings, load_encoder(cell.encoder), 3).eval()
+    added = {name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("backbone.vit.")}
+    assert added == {"decode_head.conv_seg.weight": (3, 96, 1, 1), "decode_head.conv_seg.bias": (3,)}
+    images = torch.randn(2, 3, 32, 32)
+    weight, bias = model.decode_head.conv_seg.weight[:, :, 0, 0], model.decode_head.conv_seg.bias
+    patches = model.backbone.vit(images)[0]
+    expected = torch.einsum("bdhw,cd->bchw", patches, weight) + bias[:, None, None]
+    torch.testing.assert_close(model.decode_head(model.backbone(images)), expected)
+
+
 def test_predictions_have_the_size_of_the_file_and_windows_agree(cell: SimpleNamespace) -> None:
     settings = cell.settings | {"crop": cell.settings["crop"] | {"short_size": 48, "crop_size": 32}}
     crop = SceneCrop(**settings["crop"])
