@@ -25,6 +25,7 @@ TASK = {
     "data": "the set it reads, where the study has several of its kind",
     "runs": "the runs it measures, in place of all it applies to",
     "set": "changes of the protocol by dotted name: `{train.duration: 300 steps}`",
+    "note": "a sentence that the report prints below its tables",
 }
 MANIFEST = {
     "format": "of the manifest itself; another one is refused",

@@ -78,6 +78,7 @@ MISTAKES = [
     ("tasks/knn/seed", [0], ["tasks.knn has 'seed'", "did you mean 'seeds'?"]),
     ("tasks/knn/seeds", [0, 7], ["tasks.knn.seeds is [0, 7]", "seeds that are pretrained: [0, 1]"]),
     ("tasks/knn/seeds", "0, 1", ["tasks.knn.seeds is '0, 1'", "expected a list"]),
+    ("tasks/knn/note", ["a", "b"], ["tasks.knn.note is ['a', 'b']", "expected a sentence"]),
     ("tasks/knn/runs", "mae", ["tasks.knn.runs is 'mae'", "expected a list of runs"]),
     ("tasks/knn/runs", [], ["tasks.knn.runs is []", "expected a list of runs", "['random', 'mae', 'mae-r50']"]),
     ("tasks/knn/runs", ["mae", "mae"], ["tasks.knn.runs is ['mae', 'mae']", "twice"]),

@@ -57,6 +57,7 @@ class Task:
     """An instance of a downstream protocol: the set it reads, the seeds and runs that it measures.
 
     skipped: runs to which it does not apply, each with the reason.
+    note: what a reader of its numbers should know, for the report alone.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Task:
     runs: tuple[str, ...]
     changes: Mapping[str, Any]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def track(self) -> str:
@@ -322,12 +324,15 @@ def _task(
     if name in ("prepare", "pretrain", "report"):
         raise ConfigError(f"{where} has the name of a stage; call it something else")
     entry = mapping(entry, where)
-    check_keys(entry, where, required=("seeds",), optional=("task", "data", "runs", "set"))
+    check_keys(entry, where, required=("seeds",), optional=("task", "data", "runs", "set", "note"))
     protocol = entry.get("task", name)
     if protocol not in known:
         hint = f"{nearest(protocol, known)}; an instance of another name says which: {where}.task"
         said = f"{where}.task is {protocol!r}" if "task" in entry else f"tasks has {name!r}"
         raise ConfigError(f"{said}; available tasks: {known}{hint}")
+    note = entry.get("note", "")
+    if not isinstance(note, str):
+        raise ConfigError(f"{where}.note is {note!r}; expected a sentence for the report")
     own = check_seeds(entry["seeds"], f"{where}.seeds")
     if not set(own) <= set(seeds):
         raise ConfigError(f"{where}.seeds is {list(own)}; expected seeds that are pretrained: {list(seeds)}")
@@ -355,6 +360,7 @@ def _task(
         runs=tuple(chosen),
         changes=MappingProxyType(mapping(entry.get("set") or {}, f"{where}.set")),
         skipped={} if "runs" in entry else {run: reason for run, reason in reasons.items() if reason is not None},
+        note=note.strip(),
     )
 
 

@@ -121,6 +121,7 @@ def leaderboard(grid: Grid, track: Track) -> Table:
             "The intervals of both are of 95 %: places and odds when what was measured is drawn again within its "
             "uncertainty (Goldstein and Spiegelhalter 1996), seeds being normal. Where the spread between seeds of a "
             "task is not known, as with one seed of each run, there is none.",
+            *(f"{study.short(task)}: {study.tasks[task].note}" for task in track.tasks if study.tasks[task].note),
             *pools(grid, pairs),
             *(["– marks a task on which the study does not measure the run."] if gaps else []),
             "Pretraining time is seconds × devices over all its seeds; that of a teacher stands in the teacher’s row.",
@@ -187,6 +188,7 @@ def task_table(grid: Grid, task: str) -> Table:
         ),
         rows=tuple(rows),
         notes=(
+            *([grid.study.tasks[task].note] if grid.study.tasks[task].note else []),
             *pools(grid, [(task, metric) for metric in metrics]),
             *(
                 f"{o.run}, seed {o.seed}, {o.status}: {o.error}"

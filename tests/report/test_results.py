@@ -9,7 +9,7 @@ from pipeline.report.ablations import find_ablations
 from pipeline.report.figures import ablation_figures
 from pipeline.report.grid import read_grid
 from pipeline.report.ranking import improvement_interval, rank_intervals
-from pipeline.report.results import INTERVALS, improvement, leaderboard, task_table
+from pipeline.report.results import INTERVALS, improvement, leaderboard, leaderboards, task_table
 from pipeline.report.table import to_csv
 
 from .made import SETS, make_run, make_study, publish, with_runs, written
@@ -88,6 +88,14 @@ def test_each_number_says_whose_spread_its_interval_has(study):
     assert notes["random"].startswith("n = 2, own spread: ") and notes["mae"].startswith("n = 2: ")
     assert INTERVALS in table.caption
     assert table.notes == ("Pooled standard deviation between seeds: k-NN top-1 1.20 (4 runs, 4 degrees of freedom).",)
+
+
+def test_what_the_study_notes_of_a_task_stands_below_its_tables(study):
+    grid = read_grid(replace(study, tasks={**study.tasks, "knn": replace(study.tasks["knn"], note="Of toys.")}))
+    assert task_table(grid, "knn").notes[0] == "Of toys."
+    (board,) = leaderboards(grid)
+    assert "k-NN: Of toys." in board.notes
+    assert not any("Of toys." in note for note in task_table(grid, "linear_probe").notes)
 
 
 PROBES = [("knn", "top1"), ("linear_probe", "top1")]
