@@ -17,7 +17,7 @@ def step(settings: Mapping[str, Any], model: str, classes: int) -> Step:
     detects = "num_rois" in settings["heads"]
     side = settings["image_size"] if detects else settings["crop"]["crop_size"]
     embed, body, levels = _backbone(settings, model, side, shrink=detects)
-    heads = _mask_rcnn if detects else _upernet
+    heads = _mask_rcnn if detects else _segmentor
     return Step(embedded=embed, trained=body + heads(settings["heads"], levels, classes))
 
 
@@ -91,7 +91,7 @@ def _mask_rcnn(heads: Mapping[str, Any], levels: Sequence[Level], classes: int) 
     return proposals + box.passes(boxes) + mask.passes(boxes // 4)
 
 
-def _upernet(heads: Mapping[str, Any], levels: Sequence[Level], classes: int) -> Part:
+def _segmentor(heads: Mapping[str, Any], levels: Sequence[Level], classes: int) -> Part:
     inner, (deepest, coarse), (finest, fine) = heads["channels"], levels[-1], levels[0]
     if inner is None:  # a linear classifier
         return conv(fine**2, finest, classes, 1)
