@@ -9,15 +9,12 @@ normalise on their device is not counted.
 
 import argparse
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import timm.data
 import torch
@@ -28,6 +25,7 @@ from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.turns import Read, compared, one_thread
 from pipeline.data.augment import build_transform
 from pipeline.data.bounded import bounded
 from pipeline.data.bundled import bundled
@@ -55,8 +53,6 @@ VIDEO, FRAMES = (256, 340), 300
 # Whose numbers, and what is printed.
 IMAGES = {"recipes/mae": "crop", "tasks/finetune": "auto", "recipes/mixmask": "jitter"}
 CLIPS = {"recipes/mae_st": "clip", "tasks/video_finetune": "clip, auto"}
-
-Read = Callable[[list[int]], object]  # a batch by the numbers of its samples
 
 
 def write(folder: Path, num: int) -> None:
@@ -168,17 +164,8 @@ def mend(policy: Any) -> None:
             operation.aug_fn = posterize
 
 
-def milliseconds(read: Read, numbers: list[int]) -> float:
-    started = time.process_time()
-    read(numbers)
-    return (time.process_time() - started) / len(numbers) * 1e3
-
-
 def contenders(place: Path, num_images: int, num_clips: int) -> Iterator[tuple[str, dict[str, Read], int, int]]:
-    """Augmentations; each with its readers, those of others as `theirs`, the samples of its set and of a batch.
-
-    Samples go on being counted in the next epoch, which draws anew.
-    """
+    """Augmentations; each with its readers, `theirs` first, and the samples of its set and of a batch."""
 
     def section(path: str) -> Any:
         return yaml.safe_load(Path(f"config/{path}.yaml").read_text())["paper"]["augment"]
@@ -221,26 +208,14 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8)  # fewer would be held decoded
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     print("processor ms a sample, one thread: 500 x 375 JPEG of quality 90, 340 x 256 H.264")
     print(f"{'augmentation':>14} {'others':>8} {'our packs':>10} {'ms':>7} {'times':>6}")
-    with tempfile.TemporaryDirectory() as place:
+    with one_thread(), tempfile.TemporaryDirectory() as place:
         write(Path(place), arguments.images)
         write_videos(Path(place), arguments.clips)
         for kind, readers, num, size in contenders(Path(place), arguments.images, arguments.clips):
-            for read in readers.values():
-                read([0])
-            numbers = range(num * arguments.rounds)
-            rounds = [{name: milliseconds(read, list(numbers[first : first + size])) for name, read in readers.items()}
-                      for first in numbers[::size]]  # fmt: skip
-            for name in list(readers)[1:]:
-                slow, fast = (statistics.median(row[column] for row in rounds) for column in ("theirs", name))
-                times = statistics.median(row["theirs"] / row[name] for row in rounds)
+            for name, slow, fast, times in compared(readers, range(num * arguments.rounds), size):
                 print(f"{kind:>14} {slow:8.2f} {name:>10} {fast:7.2f} {times:6.2f}", flush=True)
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
 
 
 if __name__ == "__main__":

@@ -9,25 +9,22 @@ jitter; of 683 x 512 with a label for each pixel, cut to 512 after random scales
 import argparse
 import io
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv.transforms as mmcv
 import mmdet.datasets.transforms as mmdet
 import mmseg.datasets.transforms as mmseg
 import numpy as np
-import torch
 import yaml
 from mmengine.registry import init_default_scope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from benchmarks.loader import PHOTOGRAPHS
+from benchmarks.turns import Read, compared, one_thread
 from pipeline.data.bundled import bundled
 from pipeline.data.packed import PackWriter
 from pipeline.tasks.dense.sets import DetectionSet, SegmentationSet
@@ -35,8 +32,6 @@ from pipeline.tasks.dense.transforms import LargeScaleJitter, SceneCrop
 
 DETECTION, SEGMENTATION = (640, 480), (683, 512)
 OBJECTS = 7  # about what an image of COCO has
-
-Run = Callable[[int], object]  # all images, in an epoch
 
 
 def photograph(number: int, size: tuple[int, int]) -> Image.Image:
@@ -60,7 +55,7 @@ def outline(rng: np.random.Generator) -> list[float]:
     return np.stack([across, down], axis=1).ravel().tolist()
 
 
-def detection(folder: Path, num: int) -> dict[str, Run]:
+def detection(folder: Path, num: int) -> dict[str, Read]:
     """Ours and theirs, on files in the folder."""
     settings = yaml.safe_load(Path("config/tasks/detect.yaml").read_text())["paper"]
     size, jitter = settings["image_size"], tuple(settings["jitter"])
@@ -94,9 +89,9 @@ def detection(folder: Path, num: int) -> dict[str, Run]:
         mmdet.PackDetInputs(),
     ]
 
-    def theirs(_: int) -> None:
+    def theirs(numbers: list[int]) -> None:
         init_default_scope("mmdet")
-        for number in range(num):
+        for number in (number % num for number in numbers):
             instances = [
                 {"bbox": [left, top, left + across, top + down], "bbox_label": 0, "ignore_flag": 0,
                  "mask": entry["segmentation"]}
@@ -108,10 +103,10 @@ def detection(folder: Path, num: int) -> dict[str, Run]:
             if sample is not None:  # none where the crop left no object
                 sample["data_samples"].gt_instances.masks.to_ndarray()  # as the loss takes them
 
-    return {"theirs": theirs, "ours": lambda epoch: [samples[epoch, number] for number in range(num)]}
+    return {"theirs": theirs, "ours": lambda numbers: [samples[divmod(number, num)] for number in numbers]}
 
 
-def segmentation(folder: Path, num: int) -> dict[str, Run]:
+def segmentation(folder: Path, num: int) -> dict[str, Read]:
     """Ours and theirs, on files in the folder."""
     settings = yaml.safe_load(Path("config/tasks/segment.yaml").read_text())["paper"]["crop"]
     width, height = SEGMENTATION
@@ -137,13 +132,13 @@ def segmentation(folder: Path, num: int) -> dict[str, Run]:
         mmseg.PackSegInputs(),
     ]
 
-    def theirs(_: int) -> None:
+    def theirs(numbers: list[int]) -> None:
         init_default_scope("mmseg")
-        for number in range(num):
+        for number in (number % num for number in numbers):
             paths = {"img_path": str(folder / f"{number}.jpg"), "seg_map_path": str(folder / f"{number}.png")}
             through(steps, {**paths, "seg_fields": [], "label_map": None, "reduce_zero_label": False})
 
-    return {"theirs": theirs, "ours": lambda epoch: [samples[epoch, number] for number in range(num)]}
+    return {"theirs": theirs, "ours": lambda numbers: [samples[divmod(number, num)] for number in numbers]}
 
 
 def through(steps: Sequence[Any], sample: Any) -> Any:
@@ -159,29 +154,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     print("processor ms a training image, one thread")
     print(f"{'task':>14} {'mmdet, mmseg':>14} {'ours':>7} {'times':>6}")
-    for task in (detection, segmentation):
-        with tempfile.TemporaryDirectory() as place:
-            readers = task(Path(place), arguments.images)
-            for read in readers.values():
-                read(0)
-            rounds = []
-            for epoch in range(1, arguments.rounds + 1):
-                took = {}
-                for name, read in readers.items():
-                    started = time.process_time()
-                    read(epoch)
-                    took[name] = (time.process_time() - started) / arguments.images * 1e3
-                rounds.append(took)
-        slow, fast = (statistics.median(row[name] for row in rounds) for name in ("theirs", "ours"))
-        times = statistics.median(row["theirs"] / row["ours"] for row in rounds)
-        print(f"{task.__name__:>14} {slow:14.1f} {fast:7.1f} {times:6.2f}", flush=True)
-    torch.set_num_threads(threads[0])
-    cv2.setNumThreads(threads[1])
+    with one_thread():
+        for task in (detection, segmentation):
+            with tempfile.TemporaryDirectory() as place:
+                numbers = range(arguments.images * arguments.rounds)
+                for _, slow, fast, times in compared(task(Path(place), arguments.images), numbers, arguments.images):
+                    print(f"{task.__name__:>14} {slow:14.1f} {fast:7.1f} {times:6.2f}", flush=True)
 
 
 if __name__ == "__main__":
