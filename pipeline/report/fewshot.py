@@ -10,7 +10,7 @@ import re
 
 from matplotlib.axes import Axes
 
-from pipeline.report.figures import Drawing, drawing, style, whiskers
+from pipeline.report.figures import MOST, Drawing, drawing, style, whiskers
 from pipeline.report.grid import Grid
 
 SIZED = re.compile(r"(.+)_n(\d+)$")
@@ -42,12 +42,15 @@ def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
     samples = {"video": "videos"}.get(kind, kind.replace("_", " "))
     samples += " of each class" if grid.study.tasks[task].head.per_class else ""
 
+    curves = {}
+    for run in grid.study.tasks[task].runs:
+        found = [(size, grid.estimate(task, run, f"{metric}_n{size}")) for size in sizes]
+        if points := [(size, estimate) for size, estimate in found if estimate is not None]:
+            curves[run] = points
+    named = len(curves) <= MOST
+
     def draw(axes: Axes) -> None:
-        for run in grid.study.tasks[task].runs:
-            found = [(size, grid.estimate(task, run, f"{metric}_n{size}")) for size in sizes]
-            points = [(size, estimate) for size, estimate in found if estimate is not None]
-            if not points:
-                continue
+        for run, points in curves.items():
             color, dash = style(run, list(grid.study.runs))
             whiskers(axes, points, color)
             means = [one.mean for _, one in points]
@@ -57,12 +60,13 @@ def _panel(grid: Grid, task: str, metric: str, sizes: list[int]) -> Drawing:
         axes.minorticks_off()
         axes.set_xlabel(f"labelled {samples}")
         axes.set_ylabel(f"{spelled}, {unit}" if unit else spelled)
-        axes.legend(handlelength=1.6, labelspacing=0.3)
+        if named:
+            axes.legend(handlelength=1.6, labelspacing=0.3)
 
     name = f"few-shot-{task}-{metric}".replace("_", "-")
     return drawing(
         draw,
         name,
         f"{grid.study.short(task)} {spelled} by the number of labelled {samples}; whiskers are 95 % intervals, where "
-        "known.",
+        f"known.{'' if named else f' {len(curves)} runs, more than colours tell apart; the table has their names.'}",
     )

@@ -8,6 +8,7 @@ numbers.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from pipeline.statistics import Estimate
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7a6ff0", "#8c8c8c")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 FEW = 10  # runs that a legend names in one column
+MOST = 24  # runs that colours and dashes tell apart: of more, a panel names none, or a few
+TICKS = 8  # values that have a tick each below an axis
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 ALPHAS = {
     "pooled": 0.9,
@@ -71,22 +74,29 @@ class Drawing:
 
 def loss_figure(panel: Panel, runs: Sequence[str]) -> Drawing:
     """One panel of loss curves; `runs` fixes each run's colour throughout the report."""
+    lines: dict[str, list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}  # of each run, whatever its seed
+    for curve in panel.curves:
+        lines.setdefault(curve.run, []).extend(curve.pieces())
+    named = len(lines) <= MOST
 
     def draw(axes: Axes) -> None:
-        named: set[str] = set()
-        for curve in panel.curves:
-            color, dash = style(curve.run, runs)
-            for steps, losses in curve.pieces():
-                label = None if curve.run in named else curve.run
-                axes.plot(steps, losses, color=color, linestyle=dash, label=label)
-                named.add(curve.run)
+        for run, pieces in lines.items():
+            # One path with gaps: a study of thousands of cells would have thousands of lines otherwise.
+            steps = [step for piece, _ in pieces for step in (*piece, math.nan)]
+            losses = [loss for _, piece in pieces for loss in (*piece, math.nan)]
+            if named:
+                color, dash = style(run, runs)
+                axes.plot(steps, losses, color=color, linestyle=dash, label=run)
+            else:
+                axes.plot(steps, losses, color=PALETTE[0], linewidth=0.7, alpha=0.4)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
-        if len(named) > 1:
-            small: Any = {"ncols": 2, "fontsize": 5.5} if len(named) > FEW else {}
+        if named and len(lines) > 1:
+            small: Any = {"ncols": 2, "fontsize": 5.5} if len(lines) > FEW else {}
             axes.legend(handlelength=1.6, labelspacing=0.3, **small)
 
-    return drawing(draw, panel.name, panel.caption)
+    more = "" if named else f" {len(lines)} runs, more than colours tell apart; compare.html shows two side by side."
+    return drawing(draw, panel.name, panel.caption + more)
 
 
 def ablation_figures(grid: Grid, ablation: Ablation) -> list[Drawing]:
@@ -119,11 +129,16 @@ def ablation_figures(grid: Grid, ablation: Ablation) -> list[Drawing]:
 
 
 def effort_figure(effort: Effort, runs: Sequence[str]) -> Drawing:
-    """Results over cost, each run in its colour with its name, the front as a line, no training as levels."""
+    """Results over cost, each run in its colour, the front as a line, no training as levels.
+
+    Every run has its name beside it, of many those on the front.
+    """
     hours = max(cost for cost, _ in effort.points.values())
     scale, unit = (
         (1, "device hours") if hours >= 2 else (60, "device minutes") if hours >= 1 / 30 else (3600, "seconds")
     )
+
+    named = len(effort.points) <= MOST
 
     def draw(axes: Axes) -> None:
         front = [effort.points[run] for run in effort.front]
@@ -131,7 +146,8 @@ def effort_figure(effort: Effort, runs: Sequence[str]) -> Drawing:
         colors: dict[str, list[tuple[float, Estimate]]] = {}
         for run, (cost, estimate) in effort.points.items():
             colors.setdefault(style(run, runs)[0], []).append((scale * cost, estimate))
-            axes.annotate(run, (scale * cost, estimate.mean), (4, 2), textcoords="offset points", fontsize=6)
+            if named or run in effort.front:
+                axes.annotate(run, (scale * cost, estimate.mean), (4, 2), textcoords="offset points", fontsize=6)
         for color, points in colors.items():
             whiskers(axes, points, color)
             axes.plot([x for x, _ in points], [e.mean for _, e in points], "o", color=color, ms=4.5)
@@ -143,7 +159,7 @@ def effort_figure(effort: Effort, runs: Sequence[str]) -> Drawing:
         axes.set_xlabel(f"pretraining, {unit}")
         axes.set_ylabel(f"{effort.label}, {effort.unit}" if effort.unit else effort.label)
 
-    return drawing(draw, effort.name, effort.caption)
+    return drawing(draw, effort.name, effort.caption + ("" if named else " Runs on the front alone are named."))
 
 
 def style(run: str, runs: Sequence[str]) -> tuple[str, Any]:
@@ -168,7 +184,9 @@ def _line(points: Sequence[tuple[Any, Estimate]], setting: str, label: str, digi
                 axes.legend()
         if xs and min(xs) > 0 and max(xs) >= 8 * min(xs):
             axes.set_xscale("log", base=2)
-        axes.set_xticks(xs, [f"{x:g}" for x in xs])
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:.3g}")
+        if len(xs) <= TICKS:
+            axes.set_xticks(xs, [f"{x:g}" for x in xs])
         axes.minorticks_off()
         axes.margins(x=0.15)
         axes.set_xlabel(setting)

@@ -146,6 +146,15 @@ def test_a_panel_needs_two_points_and_names_its_gaps(study):
     assert one == ablation_figures(grid, find_ablations(grid)[0])[figures.index(one)], "bytes depend on numbers alone"
 
 
+def test_many_numbers_share_the_ticks_of_an_axis(study, monkeypatch):
+    grid = read_grid(study)
+    (ablation,) = find_ablations(grid)
+    assert ">0.75<" in ablation_figures(grid, ablation)[0].svg
+    monkeypatch.setattr("pipeline.report.figures.TICKS", len(ablation.points) - 1)
+    drawn = ablation_figures(grid, ablation)[0].svg
+    assert ">0.75<" not in drawn and ">0.6<" in drawn
+
+
 def costs(speed, device="A"):
     return {"seconds": 60.0, "device": device, "num_devices": 8, "num_threads": 1, "unit": "clips",
             "samples_per_second": speed}  # fmt: skip

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.curves import MOST, NUM_POINTS, loss_panels, read_log, thin
+from pipeline.report import figures
+from pipeline.report.curves import MOST, NUM_POINTS, Curve, Panel, loss_panels, read_log, thin
 from pipeline.report.figures import loss_figure, style
 from pipeline.report.grid import read_grid
 from tests.small import folder as folder_of
@@ -71,8 +72,27 @@ def test_a_curve_breaks_where_a_phase_ends(root):
     assert [(steps[0], steps[-1]) for steps, _ in pieces] == [(4, 296), (304, 800), (804, 1196)]
     assert [len(steps) for steps, _ in pieces] == [len(losses) for _, losses in pieces]
     whole = replace(panel, curves=(replace(panel.curves[0], ends=()),))
-    parts, one = (loss_figure(drawn, ["mae"]).svg.count("clip-path") for drawn in (panel, whole))
-    assert parts == one + 2 and "phase" in panel.caption
+    (broken,), (line,) = (_lines(loss_figure(drawn, ["mae"]).svg) for drawn in (panel, whole))
+    assert (broken.count("M"), line.count("M")) == (3, 1) and "phase" in panel.caption
+
+
+def test_a_panel_names_as_many_runs_as_colours_and_dashes_tell_apart(root):
+    names = [f"mae-{i}" for i in range(figures.MOST + 1)]
+    assert len({(color, str(dash)) for color, dash in (style(run, names) for run in names)}) == figures.MOST
+    curves = tuple(Curve(run=run, seed=s, steps=(0, 1), losses=(2, 1)) for run in names for s in (0, 1))
+    panel = Panel(name="loss", stage="knn", title="Loss", caption="Loss.", curves=curves)
+    some = loss_figure(replace(panel, curves=curves[2:]), names)
+    assert len(_lines(some.svg)) == figures.MOST, "both seeds of a run are one line"
+    assert all(f">{name}</text>" in some.svg for name in names[1:]) and some.caption == "Loss."
+    every = loss_figure(panel, names)
+    assert len(_lines(every.svg)) == len(names) and "mae-1" not in every.svg.replace(every.caption, "")
+    assert every.caption.startswith("Loss. 25 runs, more than colours tell apart")
+
+
+def _lines(svg):
+    """Paths of what is drawn within the axes, grid and frame apart."""
+    paths = re.findall(r'<path d="([^"]+)" clip-path="[^"]+" style="([^"]+)"', svg)
+    return [path for path, look in paths if "currentColor" not in look]
 
 
 def test_figures_share_a_page_and_depend_on_nothing_but_numbers(study):

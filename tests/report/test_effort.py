@@ -59,3 +59,13 @@ def test_the_figure_names_every_run_and_its_unit(study):
     (effort,) = efforts(read_grid(study))
     svg = effort_figure(effort, list(study.runs)).svg
     assert all(f">{run}<" in svg for run in COST) and "pretraining, device minutes" in svg
+
+
+def test_of_many_runs_the_figure_names_those_on_the_front(study, monkeypatch):
+    (effort,) = efforts(read_grid(study))
+    monkeypatch.setattr("pipeline.report.figures.MOST", len(effort.points) - 1)
+    one = effort_figure(effort, list(study.runs))
+    drawn = one.svg.replace(one.caption, "")
+    assert all(f">{run}</text>" in drawn for run in effort.front)
+    assert not any(f">{run}</text>" in drawn for run in set(effort.points) - set(effort.front))
+    assert one.caption.endswith("deep. Runs on the front alone are named.")

@@ -28,6 +28,19 @@ def test_a_metric_at_several_sizes_is_a_curve(root):
     assert {"10", "100", "1,000", "mae", "random", "labelled images"} <= set(texts)
 
 
+def test_of_more_runs_than_colours_tell_apart_none_is_named(root, monkeypatch):
+    monkeypatch.setattr("pipeline.report.fewshot.MOST", 1)
+    study = make_study()
+    for run in ("mae", "random"):
+        records = [{"metric": f"top1_n{size}", "value": 50.0, "unit": "%", "higher_is_better": True, "count": 5,
+                    "interval": None} for size in (1, 5)]  # fmt: skip
+        publish(study, "knn", run, 0, records=records)
+    (figure,) = shot_figures(read_grid(study))
+    assert ">mae<" not in figure.svg and figure.caption.endswith(
+        "2 runs, more than colours tell apart; the table has their names."
+    )
+
+
 def test_numbers_of_each_class_are_said_to_be_that(root):
     study = make_study()
     task = study.tasks["knn"]

@@ -41,7 +41,7 @@ def test_what_makes_a_file_of_a_picture_tells_whether_it_is_whole(study, monkeyp
     assert not broken and len(written) == len(opened) == 3 + 4 + 4
 
 
-def test_large_pictures_are_scaled_into_the_budget(study):
+def test_large_pictures_are_scaled_into_the_budget(study, tmp_path):
     folder = folder_of(study, "pretrain", "mae", 0)
     noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
     publish(study, "pretrain", "mae", 0)
@@ -57,6 +57,10 @@ def test_large_pictures_are_scaled_into_the_budget(study):
     with Image.open(io.BytesIO(decode(pictures[0].uri))) as image:
         assert image.size == pictures[0].size
         assert max(image.size) < 1600
+    beside = write_pictures(read_grid(study), tmp_path)[0]
+    with Image.open(tmp_path.parent / beside.uri) as image:
+        assert image.format == "JPEG" and image.size == beside.size and max(image.size) == 1400
+        assert image.layer[1][1:3] == (1, 1), "colours are as fine as brightness"
 
 
 def test_what_cannot_fit_is_left_to_the_first_run_of_each_kind(study, monkeypatch):
