@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FREE = frozenset({"num_workers", "checkpoint_every", "log_every", "activation_checkpointing"})
+# The last bits of a compiled step are others, as those of another device or of more of them are.
+FREE = frozenset({"num_workers", "checkpoint_every", "log_every", "activation_checkpointing", "compile"})
 
 
 def identity(settings: Mapping[str, Any], *, per_sample: bool) -> dict[str, Any]:

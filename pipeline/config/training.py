@@ -55,6 +55,8 @@ class Train(BaseModel):
     clip_norm: largest norm of the gradient; null for none.
     activation_checkpointing: share of a transformer's blocks whose activations are not kept but computed again for the
         gradient: less memory, and up to a third more time at 1; 0 for none.
+    compile: whether a transformer's blocks are compiled by `torch.compile`, whose results differ in the last bits; it
+        takes a minute and a C++ compiler, and pays on GPUs.
     inherit_optimizer, publish_optimizer: go on with the teacher's moments; leave one's own to others.
     num_workers: of the loader. checkpoint_every, log_every: in steps.
     """
@@ -86,6 +88,7 @@ class Train(BaseModel):
     drop_path: BelowOne = 0.0
     clip_norm: Positive | None = None
     activation_checkpointing: Fraction = 0.0
+    compile: Flag = False
     inherit_optimizer: Flag = False
     publish_optimizer: Flag = False
     precision: Literal["float32", "bf16"]

@@ -24,6 +24,7 @@ from pipeline.engine.runner import Precision, Runner, StepLoop
 from pipeline.engine.sampler import GlobalBatches
 from pipeline.engine.schedules import Schedule
 from pipeline.manifest import processor
+from pipeline.nn.compiled import compiling
 from pipeline.nn.recompute import recomputing
 
 
@@ -39,6 +40,7 @@ class Portions:
     num_workers: loader processes per device.
     clip_norm: largest norm of the gradient, None for no clipping.
     activation_checkpointing: share of a transformer's blocks whose activations are computed again in the backward pass.
+    compile: whether the blocks of transformers are compiled.
     """
 
     num_steps: int
@@ -50,6 +52,7 @@ class Portions:
     num_workers: int
     clip_norm: float | None = None
     activation_checkpointing: float = 0.0
+    compile: bool = False
 
 
 def fit(
@@ -137,7 +140,15 @@ def fit(
         randomness={"seed": seed},
     )
     try:
-        with preemption, recomputing(bare, portions.activation_checkpointing):
+        with (
+            preemption,
+            compiling(bare, portions.compile) as count,
+            recomputing(bare, portions.activation_checkpointing),
+        ):
+            if portions.compile and dist.is_main_process():
+                print(
+                    f"{count} blocks of transformers are compiled, for which the first steps take a minute", flush=True
+                )
             runner.train()
     finally:
         logging.close()

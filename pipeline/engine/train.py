@@ -9,6 +9,7 @@ Pretraining and every trained task share this glue and its keys:
     schedule                   `cosine`, `poly` or `multistep`; see `pipeline.engine.schedules`
     weight_decay, layer_decay, clip_norm, precision, num_workers, checkpoint_every, log_every
     activation_checkpointing   share of a transformer's blocks that trade memory for time
+    compile                    whether the blocks of transformers are compiled
     inherit_optimizer, publish_optimizer   go on with the teacher's moments; leave one's own to others
 """
 
@@ -86,6 +87,7 @@ def train(
             log_every=sized["log_every"],
             clip_norm=sized.get("clip_norm"),
             activation_checkpointing=sized.get("activation_checkpointing", 0.0),
+            compile=sized.get("compile", False),
         ),
         work=work,
         seed=seed,

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.nn.stacks import is_trained, replaced, stacks
+
 
 @contextmanager
 def recomputing(model: nn.Module, share: float) -> Iterator[int]:
@@ -27,25 +29,14 @@ def recomputing(model: nn.Module, share: float) -> Iterator[int]:
     Yields:
         How many blocks that are.
     """
-    stacks = [part._modules.get("blocks") for part in model.modules()]
     chosen = [
         block
-        for blocks in stacks
-        if isinstance(blocks, nn.Sequential | nn.ModuleList)
+        for blocks in stacks(model)
         for index, block in enumerate(blocks)
-        if int((index + 1) * share) > int(index * share) and any(p.requires_grad for p in block.parameters())
+        if int((index + 1) * share) > int(index * share) and is_trained(block)
     ]
-    before = [vars(block).get("forward") for block in chosen]
-    for block in chosen:
-        block.forward = partial(_run, block, block.forward)
-    try:
+    with replaced(chosen, lambda block: partial(_run, block, block.forward)):
         yield len(chosen)
-    finally:
-        for block, own in zip(chosen, before, strict=True):
-            if own is None:
-                del block.forward
-            else:
-                block.forward = own
 
 
 def _run(block: nn.Module, forward: Callable[..., Any], *args: Any, **more: Any) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mmengine.model import BaseModel
 
 from pipeline.config import ConfigError
 from pipeline.engine.optim import LARS, build_optimizer
@@ -31,11 +32,11 @@ SETTINGS = {
 }
 
 
-def trained(folder, dataset=None, **changes):
+def trained(folder, dataset=None, model=None, **changes):
     """Weights, log lines and cost of a training."""
     (folder / "work").mkdir(parents=True)
     torch.manual_seed(0)
-    model = Small(dropout=0.0)
+    model = model or Small(dropout=0.0)
     dataset = dataset or Numbers()
     cost = train(model, dataset, SETTINGS | changes, work=folder / "work", files=folder, seed=0)
     return model.state_dict(), [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()], cost
@@ -47,6 +48,33 @@ def test_settings_are_all_it_takes(tmp_path):
     assert lines[0]["lr"] == 0 and lines[1]["lr"] == 0.01  # a warm-up of one step, then the peak
     assert 0.001 < lines[-1]["lr"] < 0.002
     assert cost["samples"] == 8 * 16
+
+
+class Stacked(BaseModel):
+    """Four blocks, as a transformer has them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.blocks = torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(4)))
+
+    def forward(self, x, y, mode="loss", **_):
+        return {"loss": (self.blocks(x).sum(dim=1, keepdim=True) - y).square().mean()}
+
+
+def test_blocks_are_compiled_if_wanted(tmp_path, monkeypatch, capsys):
+    """Steps run what the compiler makes of a block; here it makes the block itself, and the result is the same."""
+    ran = []
+
+    def compiled(forward, **_):
+        return lambda *given: ran.append(forward) or forward(*given)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain, *_ = trained(tmp_path / "a", model=Stacked())
+    assert not ran
+    weights, *_ = trained(tmp_path / "b", model=Stacked(), compile=True)
+    assert len(ran) == 8 * 4 and "4 blocks of transformers are compiled" in capsys.readouterr().out
+    assert all(torch.equal(value, weights[name]) for name, value in plain.items())
 
 
 @pytest.mark.parametrize(
