@@ -4,12 +4,14 @@ Pillow knows some forty formats, among them ones that start other programs; only
 """
 
 import io
+import struct
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
@@ -21,6 +23,8 @@ FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 2**26  # of an image, above which its header is taken for a mistake: 8192 x 8192
 _LARGE = 2**22  # pixels from which threads decode one at a time: the largest image takes 256 MiB and more
 _ALONE = threading.Lock()
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 _PLAIN = ("RGB", "YCbCr", "Gray")  # colours of a JPEG that need no conversion of Pillow's
 
 
@@ -36,9 +40,10 @@ def decode(data: bytes) -> Image.Image:
 
 
 def decode_pixels(data: bytes, factor: int = 1) -> np.ndarray:
-    """What `decode` reads, in half of the time.
+    """What `decode` reads, in half of the time and less.
 
-    A sound JPEG goes straight to libjpeg-turbo, which Pillow uses too: the pixels are the same.
+    A sound JPEG goes straight to libjpeg-turbo, which Pillow uses too, and a plain PNG to OpenCV, which opens a small
+    one sooner: the pixels are the same.
 
     Args:
         factor: 1, 2, 4 or 8, by which the sides are divided while it is decoded.
@@ -49,6 +54,10 @@ def decode_pixels(data: bytes, factor: int = 1) -> np.ndarray:
     Raises:
         ValueError: as `decode`.
     """
+    if factor == 1 and _is_plain_png(data):
+        found: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if found is not None:  # as where a chunk's sum is wrong
+            return found
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours in _PLAIN and height * width <= MOST_PIXELS:
@@ -58,6 +67,14 @@ def decode_pixels(data: bytes, factor: int = 1) -> np.ndarray:
         pass
     image = decode(data)
     return np.array(image if factor == 1 else image.reduce(factor))
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether it begins and ends as a PNG of 8-bit RGB without interlacing."""
+    if not (data.startswith(_PNG) and data.endswith(_END) and len(data) > len(_PNG) + 21):
+        return False
+    width, height, *form = struct.unpack_from(">IIBBBBB", data, len(_PNG))
+    return form == [8, 2, 0, 0, 0] and width * height <= MOST_PIXELS
 
 
 def decode_packed(packed: Packed, position: int, decoder: Callable[[bytes], Any] = decode) -> Any:

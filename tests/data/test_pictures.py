@@ -85,6 +85,10 @@ def noise(side=61, mode="RGB"):
         ("L", "JPEG", {}),
         ("CMYK", "JPEG", {}),
         ("RGB", "PNG", {}),
+        ("RGB", "PNG", {"compress_level": 0}),
+        ("RGB", "PNG", {"dpi": (72, 72)}),
+        ("RGBA", "PNG", {}),
+        ("L", "PNG", {}),
         ("P", "PNG", {}),
         ("I;16", "PNG", {}),
     ],
@@ -92,6 +96,22 @@ def noise(side=61, mode="RGB"):
 def test_pixels_are_pillows(mode, kind, more):
     data = encode(noise(mode="L").convert("I;16") if mode == "I;16" else noise(mode=mode), kind, **more)
     assert np.array_equal(decode_pixels(data), np.asarray(decode(data)))
+
+
+def test_a_png_of_which_any_byte_differs_is_read_as_pillow_reads_it():
+    """A plain one is read by OpenCV, which looks at its sums as well."""
+    data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)))
+    end = data[-12:]
+    odds = [data[:place] + bytes([data[place] ^ 0x11]) + data[place + 1 :] for place in range(len(data))]
+    for odd in [*odds, *(data[:place] + end for place in range(len(data) - 12)), data + b"more", data[:-12] * 2 + end]:
+        try:
+            expected = np.asarray(decode(odd))
+        except ValueError as error:
+            with pytest.raises(ValueError) as ours:
+                decode_pixels(odd)
+            assert str(ours.value) == str(error)
+        else:
+            assert np.array_equal(decode_pixels(odd), expected)
 
 
 def test_a_jpeg_with_a_fault_is_read_as_pillow_reads_it():
