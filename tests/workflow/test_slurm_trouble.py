@@ -116,15 +116,28 @@ def submitter_killed(trouble):
     trouble.start()
 
 
+def stop(ranks):
+    for rank in ranks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGSTOP)
+
+
 def time_limit(trouble):
+    """A training that stands still, as a fast one would end before; Slurm's warning makes it go on."""
+    stop(trouble.ranks())
     trouble.slurm("scontrol", "update", f"jobid={trouble.job()}", "timelimit=1")
 
 
 def hung(trouble):
-    """Until its time limit, deaf to every signal but the last."""
-    for rank in trouble.ranks():
-        os.kill(rank, signal.SIGSTOP)
+    """Until its time limit: what the warning makes go on stands still again."""
+    job = int(trouble.job())
     time_limit(trouble)
+
+    def left():
+        stop(trouble.ranks())
+        return jobs(trouble.environment)[job][0] != "RUNNING"
+
+    trouble.until(left)
 
 
 def scratch_full(trouble):
