@@ -25,8 +25,8 @@ def test_paper_sizes(model, millions):
 def test_images_alone_are_what_the_joint_pass_makes_of_them(encoder):
     images = torch.randn(2, 3, 16, 16)
     tokens = encoder.patch_embed(images) + encoder.pos_embed_image + encoder.pos_embed_type
-    with torch.no_grad():
-        assert torch.allclose(encoder.forward_features(images), encoder.encode_joint(tokens, None), atol=1e-6)
+    with torch.no_grad():  # values up to 3; kernels for sequences with and without a mask sum in other orders
+        assert torch.allclose(encoder.forward_features(images), encoder.encode_joint(tokens, None), atol=1e-5)
 
 
 def test_padded_tokens_are_seen_by_none(encoder):
