@@ -54,6 +54,7 @@ MAE = {
         "clip_norm": None,
         "precision": "float32",
         "num_workers": 0,
+        "compile": False,
         "checkpoint_every": 100,
         "log_every": 10,
     },

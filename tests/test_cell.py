@@ -110,7 +110,7 @@ def test_only_the_same_work_is_resumed(project):
     assert after["pretrain"] != before["pretrain"] and after["detect"] == before["detect"], "only what reads them"
 
 
-FREE = {"train.num_workers": 3, "train.checkpoint_every": 7, "train.log_every": 1}
+FREE = {"train.num_workers": 3, "train.checkpoint_every": 7, "train.log_every": 1, "train.compile": True}
 
 
 def test_what_does_not_change_the_result_leaves_work_and_results_where_they_are(project):
