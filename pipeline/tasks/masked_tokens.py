@@ -2,9 +2,10 @@
 
 The captions of the validation split are masked once, and their hidden words told from the visible ones beside the
 image, beside the image of another caption, and alone. Of images as many patches are hidden as in training: beside a
-whole one, which the decoder never saw, it takes words for others that it tells well otherwise. A run that has learned
-nothing of images from words, or of texts alone, shows it by the distance between the three. N captions, T tokens of
-one, M hidden words of all.
+whole one, which the decoder never saw, it takes words for others that it tells well otherwise. What the image adds is
+the distance between its own image and another's (Elliott, "Adversarial Evaluation of Multimodal Machine Translation",
+EMNLP 2018): both are pairs, while texts alone are strange to a run that was shown nothing but pairs.
+N captions, T tokens of one, M hidden words of all.
 
 Departures: the paper shows reconstructions and no numbers of text; this protocol is ours.
 """
@@ -119,7 +120,7 @@ def measure(
 
 
 def summarise(told: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
-    """Accuracy and perplexity of each condition, and what the image adds to the accuracy; intervals over captions.
+    """Accuracy and perplexity of each condition, and what its own image adds to the accuracy; intervals over captions.
 
     Words of one caption are told together, so captions are what is drawn again (Efron 1979).
     """
@@ -141,7 +142,7 @@ def summarise(told: Mapping[str, Tensor], seed: int) -> list[dict[str, Any]]:
     for condition in CONDITIONS:
         rights[condition] = tuple(100 * part for part in means(f"right_{condition}"))
         records.append(record(f"accuracy_{condition}", *rights[condition], "%", higher=True))
-    gain = [own - none for own, none in zip(rights[CONDITIONS[0]], rights[CONDITIONS[2]], strict=True)]
+    gain = [own - other for own, other in zip(rights[CONDITIONS[0]], rights[CONDITIONS[1]], strict=True)]
     records.append(record("image_gain", gain[0], gain[1], "%", higher=True))
     for condition in CONDITIONS:
         value, again = means(f"surprise_{condition}")
