@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import models
-from pipeline.cost.parts import NOTHING, Part, blocks, conv
+from pipeline.cost.parts import NORMED, POOLED, RECTIFIED, Part, blocks, conv, normed
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
@@ -82,7 +82,7 @@ def build(
     if "small_stem" in size and "net" not in size:
         return _frame_by_frame(_resnet(size, side, stages), frames)
     if "space_strides" in size and frames:
-        return _r2plus1d(size, side, frames)
+        return r2plus1d(size, side, frames)
     raise Unknown(f"there is no formula for encoders of family {size['family']}")
 
 
@@ -119,34 +119,56 @@ def _frame_by_frame(encoder: Encoder, frames: int | None) -> Encoder:
 
 
 def _resnet(size: Mapping[str, Any], side: int, stages: int | None) -> Encoder:
-    small, expansion = size["small_stem"], EXPANSION[size["block"]]
-    side = side if small else _half(side)
-    embed = conv(side**2, 3, 64, 9 if small else 49)
-    side, inside, body, maps = side if small else _half(side), 64, NOTHING, []
+    small = size["small_stem"]
+    return resnet(size, (side, side), stages, kernel=3 if small else 7, stride=1 if small else 2, pooled=not small)
+
+
+def resnet(
+    size: Mapping[str, Any],
+    sides: tuple[int, int],
+    stages: int | None = None,
+    *,
+    kernel: int,
+    stride: int,
+    pooled: bool,
+    channels: int = 3,
+) -> Encoder:
+    """A ResNet on images of two sides; kernel, stride and pooled are of its stem."""
+    expansion, inside = EXPANSION[size["block"]], 64  # timm's stem is always as wide
+    sides = sides if stride == 1 else _halves(sides)
+    places = sides[0] * sides[1]
+    embed, body = conv(places, channels, inside, kernel**2), Part(kept=(NORMED + RECTIFIED) * places * inside)
+    if pooled:
+        sides = _halves(sides)
+        body += Part(kept=POOLED * sides[0] * sides[1] * inside)
+    maps = []
     for stage, (depth, width) in enumerate(zip(size["layers"][:stages], size["channels"][:stages], strict=True)):
         outside = width * expansion
         for place in range(depth):
-            before, side = side, side if place or not stage else _half(side)
+            before, sides = sides, sides if place or not stage else _halves(sides)
+            places = sides[0] * sides[1]
             if expansion == 1:
-                body += conv(side**2, inside, width, 9) + conv(side**2, width, width, 9)
+                body += normed(places, inside, width, 9) + normed(places, width, width, 9)
             else:
-                body += conv(before**2, inside, width, 1) + conv(side**2, width, width, 9)
-                body += conv(side**2, width, outside, 1)
-            if inside != outside or before != side:
-                body += conv(side**2, inside, outside, 1)
+                body += normed(before[0] * before[1], inside, width, 1) + normed(places, width, width, 9)
+                body += normed(places, width, outside, 1)
+            if inside != outside or before != sides:
+                body += normed(places, inside, outside, 1, NORMED)
             inside = outside
-        maps.append((inside, side))
+        maps.append((inside, sides[0]))
     return Encoder(width=inside, embed=embed, body=body, maps=tuple(maps))
 
 
-def _r2plus1d(size: Mapping[str, Any], side: int, frames: int) -> Encoder:
+def r2plus1d(size: Mapping[str, Any], side: int, frames: int, channels: int = 3) -> Encoder:
     """Each convolution as one of space and one of time, with as many channels between them as come out."""
     space, time, kind = size["space_strides"], size["time_strides"], size["block"]
     inside, expansion = size["channels"][0], EXPANSION[kind]
     side, moments = -(-side // space[0]), -(-frames // time[0])
-    embed = conv(side**2 * frames, 3, inside, size["stem_kernel"] ** 2)
-    body = conv(side**2 * moments, inside, inside, 3)
-    side = _half(side) if size["pooled_stem"] else side
+    embed = conv(side**2 * frames, channels, inside, size["stem_kernel"] ** 2)
+    body = Part(kept=(NORMED + RECTIFIED) * side**2 * frames * inside) + normed(side**2 * moments, inside, inside, 3)
+    if size["pooled_stem"]:
+        side = _half(side)
+        body += Part(kept=POOLED * side**2 * moments * inside)
     for stage, (depth, width) in enumerate(zip(size["layers"], size["channels"], strict=True), 1):
         outside = width * expansion
         for place in range(depth):
@@ -154,18 +176,22 @@ def _r2plus1d(size: Mapping[str, Any], side: int, frames: int) -> Encoder:
             earlier, moments = moments, moments if place else -(-moments // time[stage])
             entering = inside
             if expansion > 1:
-                body += conv(before**2 * earlier, inside, width, 1)
+                body += normed(before**2 * earlier, inside, width, 1)
                 entering = width
-            body += conv(side**2 * earlier, entering, width, 9) + conv(side**2 * moments, width, width, 3)
+            body += normed(side**2 * earlier, entering, width, 9) + normed(side**2 * moments, width, width, 3)
             if expansion > 1:
-                body += conv(side**2 * moments, width, outside, 1)
+                body += normed(side**2 * moments, width, outside, 1)
             else:
-                body += conv(side**2 * moments, width, width, 9) + conv(side**2 * moments, width, width, 3)
+                body += normed(side**2 * moments, width, width, 9) + normed(side**2 * moments, width, width, 3)
             if (inside, before, earlier) != (outside, side, moments):
-                body += conv(side**2 * moments, inside, outside, 1)
+                body += normed(side**2 * moments, inside, outside, 1, NORMED)
             inside = outside
     return Encoder(width=inside, embed=embed, body=body)
 
 
 def _half(side: int) -> int:
     return -(-side // 2)
+
+
+def _halves(sides: tuple[int, int]) -> tuple[int, int]:
+    return _half(sides[0]), _half(sides[1])

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 KEPT = 2 * 4 + 2 * (2 + 3 + 1 + 2 * 4)
 KEPT_FROZEN = KEPT - 2 * (2 + 4)  # without the inputs of linear maps, which only their weights' gradient needs
 KEPT_AGAIN = 4  # where it is computed again: its input
+# Bytes kept of each value that a convolution gives: in bfloat16 what its norm takes, and what the rectifier then gives.
+NORMED, RECTIFIED = 2, 2
+POOLED = 2 + 8  # of each that max-pooling gives: itself, and where it was
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Part:
     """A part of a network.
 
     linear: operations with weights, forward. attention: of activations with each other. parameters: how many.
-    kept: bytes of a Transformer's blocks for the backward pass; of other parts they are not counted.
+    kept: bytes of a Transformer's blocks or of normed convolutions for the backward pass; of other parts they are not
+        counted.
     """
 
     linear: float = 0.0
@@ -92,6 +96,11 @@ def linear(places: float, inside: float, outside: float) -> Part:
 def conv(places: float, inside: float, outside: float, kernel: float) -> Part:
     """A convolution without bias; places: of its output. kernel: values of one of its filters for each channel."""
     return Part(2 * places * inside * outside * kernel, 0.0, inside * outside * kernel)
+
+
+def normed(places: float, inside: float, outside: float, kernel: float, kept: int = NORMED + RECTIFIED) -> Part:
+    """A convolution, its BatchNorm and a rectifier."""
+    return conv(places, inside, outside, kernel) + Part(kept=kept * places * outside)
 
 
 def blocks(tokens: float, width: float, depth: int) -> Part:

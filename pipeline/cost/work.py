@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from pipeline.config import DataSet, Study, models
@@ -78,7 +79,9 @@ def pretraining(study: Study, run: str, settings: Mapping[str, Any]) -> Work:
             flops=0.0, precision="float32", samples=0, loading=None, published=WEIGHT * encoder.whole.parameters
         )
     teacher = None if own.teacher is None else study.settings("pretrain", own.teacher)["model"]
-    return training(settings, step_of(settings, teacher), count(own.data)["train"], publishes=True)
+    times = getattr(_formula(settings), "trainings", lambda settings: 1)(settings)
+    done = training(settings, step_of(settings, teacher), count(own.data)["train"], publishes=True)
+    return replace(done, flops=times * done.flops, samples=times * done.samples)
 
 
 def step_of(settings: Mapping[str, Any], teacher: str | None) -> Step:
@@ -88,16 +91,21 @@ def step_of(settings: Mapping[str, Any], teacher: str | None) -> Step:
         settings: its recipe.
         teacher: model of the run it learns from.
     """
-    try:
-        formula = import_module(f"pipeline.cost.methods.{settings['method']}")
-    except ModuleNotFoundError:
-        raise Unknown(f"there is no formula for {settings['method']}") from None
-    encoder, learned = _encoder(settings, settings["model"]), None
+    formula, encoder, learned = _formula(settings), _encoder(settings, settings["model"]), None
     if teacher is not None:
         sizes, side = models(), settings["augment"]["image_size"]
         grid = side // sizes[settings["model"]].get("patch_size", side)
-        learned = build(teacher, grid * sizes[teacher].get("patch_size", side))
-    return formula.step(settings, encoder, learned)
+        learned = build(teacher, grid * sizes[teacher].get("patch_size", side), settings["augment"].get("num_frames"))
+    step: Step = formula.step(settings, encoder, learned)
+    return step
+
+
+def _formula(settings: Mapping[str, Any]) -> ModuleType:
+    """What says of a method what its `step` costs and, where it is not one, how many `trainings` it has."""
+    try:
+        return import_module(f"pipeline.cost.methods.{settings['method']}")
+    except ModuleNotFoundError:
+        raise Unknown(f"there is no formula for {settings['method']}") from None
 
 
 def measuring(settings: Mapping[str, Any], model: str, counts: Mapping[str, int], *, moves: bool) -> Work:

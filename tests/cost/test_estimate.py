@@ -5,15 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from pipeline.config import ConfigError, load_study
+from pipeline.config import ConfigError, load_study, models
 from pipeline.config.heads import RECIPE_HEAD
 from pipeline.config.sections import section
+from pipeline.cost.encoders import build
 from pipeline.cost.estimate import Forecast, hours_of
 from pipeline.cost.sets import MILLISECONDS
 from pipeline.cost.work import count, step_of, training, work_of
 from pipeline.devices import DEVICES
+from pipeline.nn.encoders import build_encoder
 from tests.real import ROOT
 
 IMAGENET = {"source": "imagenet", "root": None, "expect": {"train": 1281167, "val": 50000, "classes": 1000},
@@ -146,14 +149,18 @@ def test_samples_are_those_that_are_prepared_or_made_or_expected_or_known(study)
 def test_what_is_not_known_is_said(study):
     paper = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
     r2plus1d = {"model": "r2plus1d_50", "augment.num_frames": 32}
-    runs = {"elo": {"method": "elo_by_hand"}, "random": {"method": "random_video", "data": "clips", "set": r2plus1d}}
-    clips = {"clips": paper["data"]["clips-with-sound"]}
+    runs = {
+        "labels": {"method": "meta_multilabel", "data": "figer"},
+        "elo": {"method": "elo_by_hand"},
+        "random": {"method": "random_video", "data": "clips", "set": r2plus1d},
+    }
+    data = {"clips": paper["data"]["clips-with-sound"] | {"layout": "ucf101"}, "figer": paper["data"]["figer"]}
     forecast = Forecast(
-        study(data=clips, runs=runs, tasks={"zipf": {"seeds": [0], "data": "clips", "runs": ["elo"]}}), "H100"
+        study(data=data, runs=runs, tasks={"zipf": {"seeds": [0], "data": "clips", "runs": ["elo"]}}), "H100"
     )
     assert {reason: len(cells) for reason, cells in forecast.unknown.items()} == {
-        "there is no formula for elo": 1,
-        "how many samples clips has is not known before it is prepared": 1,
+        "there is no formula for meta_multilabel": 1,
+        "how many samples clips has is not known before it is prepared": 2,
     }
     assert forecast.affordable(1e9).keys() == {"random"}, "what is not estimated is not offered"
 
@@ -180,6 +187,32 @@ def test_memory_is_what_fake_tensors_say(monkeypatch, method, model, batch):
     settings["train"]["activation_checkpointing"] = 0.5
     again = training(settings, step_of(settings, "clip_large" if "beit" in model else None), 1281167)
     assert again.kept == pytest.approx((1 - 0.5 * 8 / 9) * work.kept)
+
+
+@pytest.mark.parametrize(("model", "side"), [("r2plus1d_50", 64), ("r2plus1d_18", 64), ("resnet50", 96)])
+def test_memory_of_convolutions_is_what_the_backward_pass_is_kept(model, side):
+    frames = models()[model].get("num_frames")
+    encoder = build_encoder(model, side, 0.0, frames).train()
+    weights = {part.untyped_storage().data_ptr() for part in (*encoder.parameters(), *encoder.buffers())}
+    saved = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes() / (2 if tensor.dtype == torch.float32 else 1), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encoder.forward_features(torch.randn(2, 3, *([frames] if frames else []), side, side))
+    assert build(model, side, frames).body.kept == pytest.approx(sum(size for size, _ in saved.values()) / 2, rel=0.02)
+
+
+def test_a_search_trains_a_proxy_for_each_candidate_and_for_the_best(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load_study("config/paper.yaml")
+    settings, work = study.settings("pretrain", "elo-search"), work_of(study, "pretrain", "elo-search")
+    assert work.samples == (250 * 15 + 1) * 1000 * 128
+    assert work.flops == pytest.approx(work.samples * step_of(settings, None).flops)
 
 
 def test_steps_of_the_paper_study_fit_their_devices(monkeypatch):

@@ -10,8 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.config import available_methods, models, recipe_head
 from pipeline.cost import methods as formulas
 from pipeline.cost.encoders import build
+from pipeline.cost.methods import elo
 from pipeline.cost.work import step_of
 from pipeline.data.kinds import load_kind
+from pipeline.data.kinds.audiovisual import BANDS
 from pipeline.engine.objective import Objective
 from pipeline.methods import build_method, load_method
 from pipeline.methods.base import Context
@@ -46,6 +48,11 @@ CHANGES = [
 
 
 @pytest.fixture(autouse=True)
+def as_examples_sound(monkeypatch):
+    monkeypatch.setattr(elo, "BANDS", BANDS)
+
+
+@pytest.fixture(autouse=True)
 def unfused():
     """The counter knows products of matrices; what a fused kernel computes twice is no part of the arithmetic."""
     timm.layers.set_fused_attn(False)
@@ -74,7 +81,8 @@ def test_a_step_costs_what_the_counter_says(name, model, changes):
 
 
 def test_methods_of_images_clips_and_captions_have_formulas():
-    assert {"mae", "dbot", "maskdistill", "imae", "clmae", "mixmask", "supervised", "mae_st", "m3ae"} == FORMULAS
+    images = {"mae", "dbot", "maskdistill", "imae", "clmae", "mixmask", "supervised"}
+    assert images | {"mae_st", "elo", "elo_search", "m3ae"} == FORMULAS
     assert all(load_method(name) for name in FORMULAS)
 
 
