@@ -127,12 +127,11 @@ def main() -> None:
     titles = ("method", "run", "encoder", "batch", "expected", "measured", "measured / expected")
     print(ROW.format(*titles))
     for name in arguments.methods:
-        room = ROOM * available() - gib("mae", arguments.batch)
-        batch = arguments.batch
-        while batch > 1 and gib(name, batch) > room:
+        batch, room = arguments.batch, ROOM * available()
+        while (needed := gib(name, batch) + gib("mae", batch)) > room and batch > 1:
             batch //= 2
-        if (needed := gib(name, batch)) > room:
-            print(f"{name:>16} needs {needed:.0f} GiB for a batch of one, and there are {room:.0f}", flush=True)
+        if needed > room:
+            print(f"{name:>16} needs {needed:.0f} GiB for a batch of {batch}, and there are {room:.0f}", flush=True)
             continue
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # which gives its memory back
             try:

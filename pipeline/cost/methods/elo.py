@@ -11,6 +11,7 @@ from pipeline.config import models
 from pipeline.cost.encoders import Encoder, r2plus1d, resnet
 from pipeline.cost.parts import NOTHING, Part, Step, conv, linear, normed
 
+# As in pipeline/methods/elo.py and pipeline/nn/modalities.py, which need torch; a plan is made without it.
 CHANNELS = {"rgb": 3, "grey": 1, "flow": 2, "sound": 1}
 OTHER = {"rgb": "flow", "grey": "flow", "flow": "rgb", "sound": "flow"}  # that a modality is to become
 BANDS = 80  # of a spectrogram; a set may have others, and sound is little of the whole
